@@ -1,0 +1,1 @@
+//! corelane: a thread-per-core, shared-nothing TCP message server for Linux.
