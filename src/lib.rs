@@ -1,1 +1,3 @@
 //! corelane: a thread-per-core, shared-nothing TCP message server for Linux.
+
+pub mod protocol;

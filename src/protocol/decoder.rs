@@ -1,0 +1,415 @@
+//! Frames in: decoded in place over whatever slice arrived; only the tail of an incomplete frame
+//! is copied.
+//!
+//! Invariant: the frames that come out, and where decoding stops for good, depend on the bytes
+//! alone, never on how the network cut them into slices.
+
+use super::frame::{Frame, HEADER_BYTES, Header, checksum};
+
+/// What the next bytes of a stream are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decoded<'a> {
+    /// Not a whole frame yet; at least so many bytes more are needed to say what it is.
+    Incomplete {
+        /// Bytes.
+        missing: usize,
+    },
+    /// A whole frame whose checksum is right.
+    Whole(Frame<'a>),
+    /// A whole frame whose checksum is wrong. The stream goes on behind it.
+    BadChecksum {
+        /// The message code that its header names.
+        code: u16,
+        /// Its whole length, in bytes.
+        length: u16,
+    },
+    /// No frame: its length is out of range, so nothing from here on can be trusted.
+    BadLength {
+        /// The message code that its header names.
+        code: u16,
+        /// What its header says, in bytes.
+        length: u16,
+    },
+}
+
+/// Says what `bytes` begin with. Frames longer than `frame_bytes_max` (header and body) are not
+/// accepted.
+///
+/// A bad length is told as soon as length and code are there, not before, so that the code can
+/// always be named.
+#[inline]
+pub fn decode(bytes: &[u8], frame_bytes_max: usize) -> Decoded<'_> {
+    let Some(&[l0, l1, c0, c1]) = bytes.first_chunk::<PREFIX_BYTES>() else {
+        return Decoded::Incomplete {
+            missing: PREFIX_BYTES - bytes.len(),
+        };
+    };
+    let (length, code) = (u16::from_be_bytes([l0, l1]), u16::from_be_bytes([c0, c1]));
+    if !in_range(length, frame_bytes_max) {
+        return Decoded::BadLength { code, length };
+    }
+    let Some((header, body)) = bytes
+        .get(..usize::from(length))
+        .and_then(<[u8]>::split_first_chunk::<HEADER_BYTES>)
+    else {
+        return Decoded::Incomplete {
+            missing: usize::from(length) - bytes.len(),
+        };
+    };
+    if checksum(body) == Header::from_bytes(*header).checksum {
+        Decoded::Whole(Frame { code, body })
+    } else {
+        Decoded::BadChecksum { code, length }
+    }
+}
+
+/// How many bytes [`decode`] needs beyond these; the same without looking at the body.
+fn missing_bytes(bytes: &[u8], frame_bytes_max: usize) -> usize {
+    match bytes.first_chunk::<PREFIX_BYTES>() {
+        None => PREFIX_BYTES - bytes.len(),
+        Some(&[l0, l1, ..]) => {
+            let length = u16::from_be_bytes([l0, l1]);
+            if in_range(length, frame_bytes_max) {
+                usize::from(length).saturating_sub(bytes.len())
+            } else {
+                0
+            }
+        }
+    }
+}
+
+/// Length and code: what it takes to judge a length and to name what it came with.
+const PREFIX_BYTES: usize = 4;
+
+#[inline]
+fn in_range(length: u16, frame_bytes_max: usize) -> bool {
+    (HEADER_BYTES..=frame_bytes_max).contains(&usize::from(length))
+}
+
+/// The receiving end of one connection: what has arrived and was not decoded yet.
+///
+/// It holds no memory while the stream stands between two frames.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    /// The bytes that wait; those before `read` are done with.
+    held: Vec<u8>,
+    read: usize,
+}
+
+impl Decoder {
+    /// A decoder at the start of a stream.
+    pub fn new() -> Decoder {
+        Decoder::default()
+    }
+
+    /// The frames in what waits, followed by `slice`. What is not taken from them waits on, copied.
+    #[inline]
+    pub fn frames<'d>(&'d mut self, slice: &'d [u8], frame_bytes_max: usize) -> Frames<'d> {
+        Frames {
+            decoder: self,
+            slice,
+            frame_bytes_max,
+        }
+    }
+
+    /// Bytes that wait.
+    #[inline]
+    pub fn held_bytes(&self) -> usize {
+        self.held.len() - self.read
+    }
+
+    /// Forgets what waits: the stream ends here.
+    pub fn discard(&mut self) {
+        self.held = Vec::new();
+        self.read = 0;
+    }
+
+    /// Drops the bytes that are done with.
+    fn settle(&mut self) {
+        if self.read == self.held.len() {
+            // Most connections stand between two frames most of the time: give the memory back.
+            self.discard();
+        } else if self.read >= self.held.len() / 2 {
+            // Not at every frame: where many wait, each byte is moved at most once more.
+            self.held.drain(..self.read);
+            self.read = 0;
+        }
+    }
+}
+
+/// The frames of one slice, one after the other; see [`Decoder::frames`].
+#[derive(Debug)]
+pub struct Frames<'d> {
+    decoder: &'d mut Decoder,
+    slice: &'d [u8],
+    frame_bytes_max: usize,
+}
+
+impl Frames<'_> {
+    /// The next frame, good or bad, or `None` when the rest is incomplete.
+    ///
+    /// After [`Decoded::BadLength`] the same comes again: there is no way on.
+    #[inline]
+    #[allow(clippy::should_implement_trait)] // a frame borrows from this: no Iterator can say so
+    pub fn next(&mut self) -> Option<Decoded<'_>> {
+        if self.decoder.held.is_empty() {
+            self.next_in_slice()
+        } else {
+            self.next_held()
+        }
+    }
+
+    /// Completes the first frame that waits with as many bytes of the slice as it needs.
+    fn next_held(&mut self) -> Option<Decoded<'_>> {
+        loop {
+            if self.decoder.held_bytes() == 0 {
+                self.decoder.discard();
+                return self.next_in_slice();
+            }
+            let waiting = &self.decoder.held[self.decoder.read..];
+            let missing = missing_bytes(waiting, self.frame_bytes_max);
+            if missing == 0 {
+                break;
+            }
+            if self.slice.is_empty() {
+                return None;
+            }
+            let (needed, rest) = self.slice.split_at(missing.min(self.slice.len()));
+            self.decoder.held.extend_from_slice(needed);
+            self.slice = rest;
+        }
+        let decoded = decode(
+            &self.decoder.held[self.decoder.read..],
+            self.frame_bytes_max,
+        );
+        self.decoder.read += taken_bytes(&decoded)?;
+        Some(decoded)
+    }
+
+    #[inline]
+    fn next_in_slice(&mut self) -> Option<Decoded<'_>> {
+        let decoded = decode(self.slice, self.frame_bytes_max);
+        self.slice = &self.slice[taken_bytes(&decoded)?..];
+        Some(decoded)
+    }
+}
+
+impl Drop for Frames<'_> {
+    fn drop(&mut self) {
+        if !self.decoder.held.is_empty() {
+            self.decoder.settle();
+        }
+        if !self.slice.is_empty() {
+            self.decoder.held.extend_from_slice(self.slice);
+        }
+    }
+}
+
+/// How far the stream moves on past this, in bytes; `None` where it can't yet.
+#[inline]
+fn taken_bytes(decoded: &Decoded<'_>) -> Option<usize> {
+    match decoded {
+        Decoded::Incomplete { .. } => None,
+        Decoded::Whole(frame) => Some(HEADER_BYTES + frame.body.len()),
+        Decoded::BadChecksum { length, .. } => Some(usize::from(*length)),
+        Decoded::BadLength { .. } => Some(0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::protocol::{FRAME_BYTES_MAX, encode};
+
+    /// What a stream came to: owned, so that runs can be compared.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    enum Event {
+        Frame(u16, Vec<u8>),
+        BadChecksum(u16, u16),
+        BadLength(u16, u16),
+    }
+
+    fn event(decoded: &Decoded<'_>) -> Event {
+        match *decoded {
+            Decoded::Whole(Frame { code, body }) => Event::Frame(code, body.to_vec()),
+            Decoded::BadChecksum { code, length } => Event::BadChecksum(code, length),
+            Decoded::BadLength { code, length } => Event::BadLength(code, length),
+            Decoded::Incomplete { .. } => unreachable!("Frames never gives this out"),
+        }
+    }
+
+    const MAX: usize = 29_000;
+
+    /// Decodes the slices; `take` is how many frames are taken from each before it is left.
+    fn decode_slices(slices: &[&[u8]], take: usize) -> (Vec<Event>, usize) {
+        let mut decoder = Decoder::new();
+        let mut events = Vec::new();
+        for slice in slices.iter().chain(std::iter::repeat_n(&&[][..], 64)) {
+            let mut frames = decoder.frames(slice, MAX);
+            for _ in 0..take {
+                let Some(decoded) = frames.next() else { break };
+                events.push(event(&decoded));
+                if let Decoded::BadLength { .. } = decoded {
+                    return (events, 0);
+                }
+            }
+        }
+        (events, decoder.held_bytes())
+    }
+
+    fn stream() -> (Vec<u8>, Vec<Event>) {
+        let bodies: [&[u8]; 6] = [b"", b"x", b"hello", b"", &[7; 300], b"last"];
+        let mut bytes = Vec::new();
+        let mut events = Vec::new();
+        for (code, body) in (0..).zip(bodies) {
+            encode(&mut bytes, code, body).unwrap();
+            events.push(Event::Frame(code, body.to_vec()));
+        }
+        (bytes, events)
+    }
+
+    #[test]
+    fn every_split_point_gives_the_same_frames() {
+        let (bytes, expected) = stream();
+        for first in 0..=bytes.len() {
+            let (head, tail) = bytes.split_at(first);
+            assert_eq!(decode_slices(&[head, tail], 99), (expected.clone(), 0));
+            // Three slices, the middle one short.
+            let second = tail.len().min(3);
+            let slices = [head, &tail[..second], &tail[second..]];
+            assert_eq!(decode_slices(&slices, 99), (expected.clone(), 0));
+        }
+        let single: Vec<&[u8]> = bytes.chunks(1).collect();
+        assert_eq!(decode_slices(&single, 99), (expected, 0));
+    }
+
+    #[test]
+    fn frames_that_were_left_wait() {
+        let (bytes, expected) = stream();
+        for take in 1..4 {
+            for cut in 1..bytes.len() {
+                let slices: Vec<&[u8]> = bytes.chunks(cut).collect();
+                assert_eq!(decode_slices(&slices, take), (expected.clone(), 0));
+            }
+        }
+    }
+
+    #[test]
+    fn a_decoder_between_frames_holds_no_memory() {
+        let (bytes, _) = stream();
+        let mut decoder = Decoder::new();
+        for slice in bytes.chunks(7) {
+            let mut frames = decoder.frames(slice, MAX);
+            while frames.next().is_some() {}
+        }
+        assert_eq!(decoder.held_bytes(), 0);
+        assert_eq!(decoder.held.capacity(), 0);
+    }
+
+    #[test]
+    fn a_bad_length_ends_the_stream_at_any_split() {
+        for length in [0_u16, 1, 7, 29_001, 65_535] {
+            let mut bytes = Vec::new();
+            encode(&mut bytes, 1, b"before").unwrap();
+            bytes.extend_from_slice(&length.to_be_bytes());
+            bytes.extend_from_slice(&[0x12, 0x34]);
+            let expected = vec![
+                Event::Frame(1, b"before".to_vec()),
+                Event::BadLength(0x1234, length),
+            ];
+            for first in 0..=bytes.len() {
+                let (head, tail) = bytes.split_at(first);
+                assert_eq!(decode_slices(&[head, tail], 99), (expected.clone(), 0));
+            }
+        }
+    }
+
+    #[test]
+    fn the_longest_frames_are_whole() {
+        let mut bytes = Vec::new();
+        encode(&mut bytes, 1, &[9; MAX - HEADER_BYTES]).unwrap();
+        assert!(matches!(decode(&bytes, MAX), Decoded::Whole(_)));
+        assert!(matches!(
+            decode(&bytes, MAX - 1),
+            Decoded::BadLength { length: 29_000, .. }
+        ));
+        bytes.clear();
+        encode(&mut bytes, 1, &[9; FRAME_BYTES_MAX - HEADER_BYTES]).unwrap();
+        assert!(matches!(decode(&bytes, FRAME_BYTES_MAX), Decoded::Whole(_)));
+    }
+
+    #[test]
+    fn every_flipped_bit_is_seen() {
+        let mut good = Vec::new();
+        encode(&mut good, 7, b"some body").unwrap();
+        let length = u16::try_from(good.len()).unwrap();
+        for bit in 0..good.len() * 8 {
+            let mut bytes = good.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let decoded = decode(&bytes, MAX);
+            match bit / 8 {
+                0 | 1 => assert!(
+                    matches!(
+                        decoded,
+                        Decoded::BadLength { .. }
+                            | Decoded::Incomplete { .. }
+                            | Decoded::BadChecksum { .. }
+                    ),
+                    "bit {bit}: {decoded:?}"
+                ),
+                // The code is not covered by the checksum: it comes out as another code.
+                2 | 3 => assert!(
+                    matches!(decoded, Decoded::Whole(frame) if frame.code != 7),
+                    "bit {bit}: {decoded:?}"
+                ),
+                _ => assert_eq!(
+                    decoded,
+                    Decoded::BadChecksum { code: 7, length },
+                    "bit {bit}"
+                ),
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_in_any_chunks_decode_alike(
+            frames in prop::collection::vec((any::<u16>(), prop::collection::vec(any::<u8>(), 0..200)), 0..12),
+            flips in prop::collection::vec((any::<prop::sample::Index>(), 0_u8..8), 0..3),
+            cuts in prop::collection::vec(1_usize..70, 1..40),
+            take in 1_usize..9,
+        ) {
+            let mut bytes = Vec::new();
+            for (code, body) in &frames {
+                encode(&mut bytes, *code, body).unwrap();
+            }
+            if !bytes.is_empty() {
+                for (index, bit) in flips {
+                    let index = index.index(bytes.len());
+                    bytes[index] ^= 1 << bit;
+                }
+            }
+            let whole = decode_slices(&[&bytes], usize::MAX);
+            let mut slices = Vec::new();
+            let mut rest = &bytes[..];
+            for cut in cuts.iter().cycle() {
+                if rest.is_empty() {
+                    break;
+                }
+                let (slice, tail) = rest.split_at((*cut).min(rest.len()));
+                slices.push(slice);
+                rest = tail;
+            }
+            prop_assert_eq!(decode_slices(&slices, take), whole);
+        }
+
+        #[test]
+        fn what_is_encoded_decodes(code in any::<u16>(), body in prop::collection::vec(any::<u8>(), 0..2000)) {
+            let mut bytes = Vec::new();
+            encode(&mut bytes, code, &body).unwrap();
+            prop_assert_eq!(decode(&bytes, MAX), Decoded::Whole(Frame { code, body: &body }));
+        }
+    }
+}
