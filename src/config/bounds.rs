@@ -1,0 +1,50 @@
+//! The named limits of the configuration: what each number may be at most and
+//! at least. Both ends are allowed.
+//!
+//! All are `u64`, whatever the type of the field, so that one comparison and
+//! one message serve them all.
+
+use std::ops::RangeInclusive;
+
+/// Addresses in `server.listen`: each costs every shard a listening socket.
+pub const LISTEN_ADDRESSES: RangeInclusive<u64> = 1..=64;
+
+/// `server.backlog`, connections: hosts rarely allow more in
+/// `net.core.somaxconn`, where the kernel cuts it.
+pub const BACKLOG: RangeInclusive<u64> = 1..=65_535;
+
+/// `shards.count`, when it is a number: each is a thread, a ring and a
+/// listening socket per address.
+pub const SHARDS: RangeInclusive<u64> = 1..=1024;
+
+/// Ids of CPUs in `shards.cpus`: those of an affinity mask of 512 bytes.
+pub const CPU_IDS: RangeInclusive<u64> = 0..=4095;
+
+/// `shards.busy_poll_us`, microseconds: a second of polling already is a core
+/// that never sleeps.
+pub const BUSY_POLL_US: RangeInclusive<u64> = 0..=1_000_000;
+
+/// `limits.connections`, per shard: beyond it, the idle ones alone would take
+/// gigabytes.
+pub const CONNECTIONS: RangeInclusive<u64> = 1..=16_000_000;
+
+/// `limits.max_frame_bytes`: from a header without a body to the largest
+/// length that the 16 bits of the header can say.
+pub const MAX_FRAME_BYTES: RangeInclusive<u64> = 8..=65_535;
+
+/// `limits.max_bad_frames`, per connection: the first bad frame is always
+/// counted before anything is decided.
+pub const MAX_BAD_FRAMES: RangeInclusive<u64> = 1..=u32::MAX as u64;
+
+/// `timeouts.stop_ms`, milliseconds: up to an hour.
+pub const STOP_MS: RangeInclusive<u64> = 0..=3_600_000;
+
+/// `outbound.low_bytes` and `outbound.high_bytes`, per connection: up to a
+/// gibibyte.
+pub const OUTBOUND_BYTES: RangeInclusive<u64> = 1..=1 << 30;
+
+/// `handlers.async_per_shard`, handlers at work at once.
+pub const ASYNC_PER_SHARD: RangeInclusive<u64> = 1..=u32::MAX as u64;
+
+/// `log.stats_seconds`, seconds.
+pub const STATS_SECONDS: RangeInclusive<u64> = 0..=u32::MAX as u64;

@@ -1,0 +1,187 @@
+//! The other sections, in the order in which `config/corelane.toml` shows them.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize, Serializer};
+
+/// `[server]`: where clients connect.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Server {
+    /// TCP addresses to listen on. Default 127.0.0.1:8700; 1 to 64 of them,
+    /// none twice. Port 0 lets the kernel choose, and may come several times.
+    pub listen: Vec<SocketAddr>,
+    /// Connections that the kernel keeps, per shard and address, until they
+    /// are accepted. Default 4096; 1 to 65,535. The kernel caps it at
+    /// `net.core.somaxconn`.
+    pub backlog: u32,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 8700))],
+            backlog: 4096,
+        }
+    }
+}
+
+/// `[protocol]`: what clients are told.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Protocol {
+    /// Whether clients are told of errors. Default `"reply"`.
+    pub errors: ErrorFrames,
+}
+
+/// Whether the server sends ERROR and GOAWAY frames: `protocol.errors`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ErrorFrames {
+    /// It does.
+    #[default]
+    Reply,
+    /// It does not, for old clients that do not know them.
+    Silent,
+}
+
+/// `[limits]`: what a shard takes on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Open connections per shard; at the limit, new ones wait in the backlog.
+    /// Default 100,000; 1 to 16,000,000.
+    pub connections: u32,
+    /// Largest frame, header and body, in bytes. Default 29,000; 8 to 65,535.
+    pub max_frame_bytes: u16,
+    /// Bad frames per connection; the one that reaches the limit closes it.
+    /// Default 3; at least 1.
+    pub max_bad_frames: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 100_000,
+            max_frame_bytes: 29_000,
+            max_bad_frames: 3,
+        }
+    }
+}
+
+/// `[timeouts]`: how long to wait.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Timeouts {
+    /// How long a stop waits for queued replies to leave, in milliseconds.
+    /// Default 2000; 0 does not wait at all; at most 3,600,000 (an hour).
+    pub stop_ms: u32,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self { stop_ms: 2000 }
+    }
+}
+
+/// `[outbound]`: flow control of each connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Outbound {
+    /// Queued bytes below which a stopped connection is read again.
+    /// Default 65,536; at least 1 and below `high_bytes`.
+    pub low_bytes: u32,
+    /// Queued bytes from which on a connection is not read any more.
+    /// Default 262,144; at most 1 GiB.
+    pub high_bytes: u32,
+}
+
+impl Default for Outbound {
+    fn default() -> Self {
+        Self {
+            low_bytes: 64 << 10,
+            high_bytes: 256 << 10,
+        }
+    }
+}
+
+/// `[handlers]`: the code that answers messages.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Handlers {
+    /// Asynchronous handlers at work at once, per shard; beyond, the answer is
+    /// OVERLOADED. Default 10,000; at least 1.
+    pub async_per_shard: u32,
+}
+
+impl Default for Handlers {
+    fn default() -> Self {
+        Self {
+            async_per_shard: 10_000,
+        }
+    }
+}
+
+/// `[log]`: what is written down, how and where.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// What to log, as a filter of the crate tracing-subscriber:
+    /// `"info,corelane::shard=debug"`. Default `"info"`; not empty.
+    pub level: String,
+    /// How a line looks. Default `"text"`.
+    pub format: LogFormat,
+    /// Where to write; see [`file`](Self::file). Default empty.
+    #[serde(serialize_with = "as_text")]
+    pub file: PathBuf,
+    /// Seconds between two lines of figures. Default 10; 0 = none.
+    pub stats_seconds: u32,
+}
+
+impl Log {
+    /// The log file, or `None` for stderr.
+    pub fn file(&self) -> Option<&Path> {
+        Some(self.file.as_path()).filter(|file| !file.as_os_str().is_empty())
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            level: "info".to_owned(),
+            format: LogFormat::Text,
+            file: PathBuf::new(),
+            stats_seconds: 10,
+        }
+    }
+}
+
+/// How a log line looks: `log.format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Writes a path as text even if it is none, so that every [`Log`] can be
+/// printed. Paths from a configuration file always are text.
+fn as_text<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.to_string_lossy())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_log_file_is_stderr() {
+        let mut log = Log::default();
+        assert_eq!(log.file(), None);
+        log.file = "corelane.log".into();
+        assert_eq!(log.file(), Some(Path::new("corelane.log")));
+    }
+}

@@ -1,0 +1,189 @@
+//! The checks that types cannot make: ranges, and what one key says about
+//! another.
+
+use super::bounds::LISTEN_ADDRESSES;
+use super::error::{ConfigError, Place};
+use super::key::KeyPath;
+use super::rules::{self, RULES, Takes};
+use super::{Config, CpuChoice, Log, Outbound, Server, ShardCount, Shards};
+
+/// A value that is not right; "{path} is {value}, but must be {right}".
+#[derive(Debug)]
+pub(super) struct Violation {
+    /// The value's key.
+    pub(super) path: KeyPath,
+    /// The value.
+    pub(super) value: String,
+    /// What would be right.
+    pub(super) right: String,
+    /// The key that it does not go with, which may be the wrong one as well.
+    pub(super) other: Option<&'static str>,
+}
+
+impl Violation {
+    /// The error, with the place of the value.
+    pub(super) fn at(self, place: Place) -> ConfigError {
+        ConfigError::Wrong {
+            place,
+            key: self.path.to_string(),
+            value: self.value,
+            right: self.right,
+        }
+    }
+}
+
+/// Checks the whole configuration and stops at the first violation.
+pub(super) fn check(config: &Config) -> Result<(), Violation> {
+    ranges(config)?;
+    addresses(&config.server)?;
+    cpus_for_all_shards(&config.shards)?;
+    watermarks(&config.outbound)?;
+    log_level(&config.log)
+}
+
+fn ranges(config: &Config) -> Result<(), Violation> {
+    for rule in RULES {
+        if let Takes::Number(range, of) = &rule.takes {
+            let value = of(config);
+            if !range.contains(&value) {
+                let path = KeyPath::new(rule.key);
+                return Err(wrong(path, value.to_string(), rules::between(range)));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn addresses(Server { listen, .. }: &Server) -> Result<(), Violation> {
+    let path = KeyPath::new("server.listen");
+    if !LISTEN_ADDRESSES.contains(&(listen.len() as u64)) {
+        let value = match listen.len() {
+            0 => "[]".to_owned(),
+            count => format!("a list of {count}"),
+        };
+        let (first, last) = LISTEN_ADDRESSES.into_inner();
+        let right = format!("a list of {first} to {last} addresses");
+        return Err(wrong(path, value, right));
+    }
+    for (i, address) in listen.iter().enumerate() {
+        if address.port() != 0 && listen[..i].contains(address) {
+            let right = "different from the addresses before it".to_owned();
+            return Err(wrong(path.element(i), format!("\"{address}\""), right));
+        }
+    }
+    Ok(())
+}
+
+fn cpus_for_all_shards(shards: &Shards) -> Result<(), Violation> {
+    if let (ShardCount::Exactly(count), CpuChoice::List(cpus)) = (shards.count, &shards.cpus) {
+        let listed = cpus.ids().len();
+        if usize::from(count.get()) > listed {
+            return Err(Violation {
+                path: KeyPath::new("shards.count"),
+                value: count.to_string(),
+                right: format!("at most {listed}, the number of CPUs in shards.cpus"),
+                other: Some("shards.cpus"),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn watermarks(outbound: &Outbound) -> Result<(), Violation> {
+    if outbound.low_bytes >= outbound.high_bytes {
+        return Err(Violation {
+            path: KeyPath::new("outbound.low_bytes"),
+            value: outbound.low_bytes.to_string(),
+            right: format!(
+                "less than outbound.high_bytes, which is {}",
+                outbound.high_bytes
+            ),
+            other: Some("outbound.high_bytes"),
+        });
+    }
+    Ok(())
+}
+
+fn log_level(log: &Log) -> Result<(), Violation> {
+    let path = KeyPath::new("log.level");
+    match rules::right(&path, false) {
+        Some(right) if log.level.trim().is_empty() => {
+            Err(wrong(path, format!("{:?}", log.level), right))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn wrong(path: KeyPath, value: String, right: String) -> Violation {
+    Violation {
+        path,
+        value,
+        right,
+        other: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is wrong with the defaults after `change`.
+    fn violation(change: impl FnOnce(&mut Config)) -> String {
+        let mut config = Config::default();
+        change(&mut config);
+        config.validate().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_defaults_are_right() {
+        check(&Config::default()).unwrap();
+    }
+
+    #[test]
+    fn both_ends_of_a_range_are_in_it() {
+        let mut config = Config::default();
+        for frame in [8, 65_535] {
+            config.limits.max_frame_bytes = frame;
+            check(&config).unwrap();
+        }
+        let words = "limits.max_frame_bytes is 7, but must be between 8 and 65535";
+        assert_eq!(violation(|c| c.limits.max_frame_bytes = 7), words);
+        let words = "timeouts.stop_ms is 3600001, but must be between 0 and 3600000";
+        assert_eq!(violation(|c| c.timeouts.stop_ms = 3_600_001), words);
+    }
+
+    #[test]
+    fn port_0_may_come_twice_and_others_may_not() {
+        let mut config = Config::default();
+        config.server.listen = vec!["[::1]:0".parse().unwrap(); 2];
+        check(&config).unwrap();
+        assert_eq!(
+            violation(|c| c.server.listen = vec!["[::1]:1".parse().unwrap(); 2]),
+            "server.listen[1] is \"[::1]:1\", but must be different from the addresses before it"
+        );
+    }
+
+    #[test]
+    fn addresses_are_counted() {
+        assert_eq!(
+            violation(|c| c.server.listen = vec!["[::1]:0".parse().unwrap(); 65]),
+            "server.listen is a list of 65, but must be a list of 1 to 64 addresses"
+        );
+    }
+
+    #[test]
+    fn low_must_be_below_high() {
+        assert_eq!(
+            violation(|c| c.outbound.low_bytes = c.outbound.high_bytes),
+            "outbound.low_bytes is 262144, but must be less than outbound.high_bytes, which is 262144"
+        );
+    }
+
+    #[test]
+    fn a_blank_log_level_is_none() {
+        assert_eq!(
+            violation(|c| c.log.level = " ".to_owned()),
+            r#"log.level is " ", but must be a filter in quotes, such as "info" or "info,corelane::shard=debug""#
+        );
+    }
+}
