@@ -112,6 +112,11 @@ impl Decoder {
         }
     }
 
+    /// Has `slice` wait behind what waits already.
+    pub fn hold(&mut self, slice: &[u8]) {
+        self.held.extend_from_slice(slice);
+    }
+
     /// Bytes that wait.
     #[inline]
     pub fn held_bytes(&self) -> usize {
@@ -199,9 +204,7 @@ impl Drop for Frames<'_> {
         if !self.decoder.held.is_empty() {
             self.decoder.settle();
         }
-        if !self.slice.is_empty() {
-            self.decoder.held.extend_from_slice(self.slice);
-        }
+        self.decoder.hold(self.slice);
     }
 }
 

@@ -61,6 +61,26 @@ impl Reason {
             .find(|reason| reason.number() == number)
     }
 
+    /// Whether the server closes the connection after an ERROR with this reason.
+    pub fn closes(self) -> bool {
+        matches!(
+            self,
+            Reason::BadLength
+                | Reason::RateLimited
+                | Reason::Internal
+                | Reason::TimedOut
+                | Reason::ShuttingDown
+        )
+    }
+
+    /// Whether the frame that it answers counts as a bad one (`limits.max_bad_frames`).
+    pub fn is_bad_frame(self) -> bool {
+        matches!(
+            self,
+            Reason::BadChecksum | Reason::UnknownCode | Reason::BadBody
+        )
+    }
+
     /// The name as the protocol writes it, like `BAD_LENGTH`.
     pub fn name(self) -> &'static str {
         match self {

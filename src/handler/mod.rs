@@ -1,0 +1,25 @@
+//! Handlers and the table that finds them by message code.
+//!
+//! A handler is synchronous or asynchronous. A **synchronous** one borrows the request's body and
+//! writes its reply straight into the connection's outbound buffer: the fast path, which allocates
+//! nothing. An **asynchronous** one owns the body and may await whatever its shard's executor
+//! offers (timers, files, work offloaded to other threads); meanwhile the next frames of its
+//! connection wait, and everybody else on the core goes on.
+//!
+//! Both get the state of their shard, which a factory makes on the shard's own thread: it needs
+//! neither `Send` nor a lock.
+//!
+//! Pure: this module knows bytes and futures, no socket, clock or executor.
+
+mod context;
+pub(crate) mod panic;
+mod reply;
+mod router;
+mod task;
+
+pub use context::{ConnectionId, Context, Request};
+pub(crate) use reply::Content;
+pub use reply::Reply;
+pub(crate) use router::Handler;
+pub use router::Router;
+pub use task::{HandlerOutcome, HandlerTask};

@@ -1,0 +1,169 @@
+//! The table of handlers, indexed by message code.
+
+use std::fmt;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::context::{Context, Request};
+use super::reply::Reply;
+
+/// An asynchronous handler at work.
+pub(crate) type HandlerFuture = Pin<Box<dyn Future<Output = Reply>>>;
+
+type SyncHandler<S> = dyn Fn(&S, Context<'_>, &[u8]) -> Reply + Send + Sync;
+type AsyncHandler<S> = dyn Fn(Rc<S>, Request) -> HandlerFuture + Send + Sync;
+
+pub(crate) enum Handler<S> {
+    Sync(Arc<SyncHandler<S>>),
+    Async(Arc<AsyncHandler<S>>),
+}
+
+/// The handlers of a server by message code. Every shard has a copy of the table; the state that
+/// the handlers get is the shard's own.
+pub struct Router<S> {
+    table: Vec<Option<Handler<S>>>,
+}
+
+impl<S: 'static> Router<S> {
+    /// A table without handlers.
+    pub fn new() -> Router<S> {
+        Router { table: Vec::new() }
+    }
+
+    /// Has a synchronous handler answer the requests with this code. Returns whether the code was
+    /// free; if not, the former handler is replaced.
+    pub fn handler<F>(&mut self, code: u16, handler: F) -> bool
+    where
+        F: Fn(&S, Context<'_>, &[u8]) -> Reply + Send + Sync + 'static,
+    {
+        self.set(code, Handler::Sync(Arc::new(handler)))
+    }
+
+    /// Has an asynchronous handler answer the requests with this code. Returns whether the code
+    /// was free; if not, the former handler is replaced.
+    pub fn async_handler<F, Fut>(&mut self, code: u16, handler: F) -> bool
+    where
+        F: Fn(Rc<S>, Request) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Reply> + 'static,
+    {
+        let boxed = move |state: Rc<S>, request: Request| -> HandlerFuture {
+            Box::pin(handler(state, request))
+        };
+        self.set(code, Handler::Async(Arc::new(boxed)))
+    }
+
+    fn set(&mut self, code: u16, handler: Handler<S>) -> bool {
+        let index = usize::from(code);
+        if self.table.len() <= index {
+            self.table.resize_with(index + 1, || None);
+        }
+        self.table[index].replace(handler).is_none()
+    }
+
+    /// The handler of this code.
+    #[inline]
+    pub(crate) fn get(&self, code: u16) -> Option<&Handler<S>> {
+        self.table.get(usize::from(code))?.as_ref()
+    }
+}
+
+impl<S: 'static> Default for Router<S> {
+    fn default() -> Self {
+        Router::new()
+    }
+}
+
+impl<S> Clone for Router<S> {
+    fn clone(&self) -> Self {
+        Router {
+            table: self.table.clone(),
+        }
+    }
+}
+
+impl<S> Clone for Handler<S> {
+    fn clone(&self) -> Self {
+        match self {
+            Handler::Sync(handler) => Handler::Sync(Arc::clone(handler)),
+            Handler::Async(handler) => Handler::Async(Arc::clone(handler)),
+        }
+    }
+}
+
+/// The codes that have a handler.
+impl<S> fmt::Debug for Router<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let codes = self
+            .table
+            .iter()
+            .enumerate()
+            .filter_map(|(code, handler)| handler.as_ref().map(|_| code));
+        f.debug_set().entries(codes).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handler::{ConnectionId, Content};
+
+    fn run(router: &Router<String>, code: u16, body: &[u8]) -> Option<(Content, Vec<u8>)> {
+        let Handler::Sync(handler) = router.get(code)? else {
+            panic!("not a synchronous handler");
+        };
+        let mut out = Vec::new();
+        let context = Context {
+            connection: ConnectionId {
+                shard: 0,
+                slot: 0,
+                generation: 0,
+            },
+            code,
+            frame_bytes_max: 100,
+            out: &mut out,
+        };
+        let reply = handler(&"state".to_owned(), context, body);
+        Some((reply.0, out))
+    }
+
+    #[test]
+    fn a_handler_is_found_by_its_code_alone() {
+        let mut router = Router::new();
+        assert!(router.handler(3, |state: &String, context, body| {
+            context.reply(format!("{state} {}", body.len()).as_bytes())
+        }));
+        assert!(router.async_handler(5, |_, request| async { Reply::new(request.into_body()) }));
+        let (content, out) = run(&router, 3, b"abc").unwrap();
+        assert!(matches!(content, Content::Written));
+        assert_eq!(out[8..], *b"state 3");
+        assert_eq!(format!("{router:?}"), "{3, 5}");
+        for code in [0, 2, 4, 6, u16::MAX] {
+            assert!(router.get(code).is_none());
+        }
+    }
+
+    #[test]
+    fn a_second_handler_replaces_the_first_and_says_so() {
+        let mut router = Router::<String>::new();
+        assert!(router.handler(u16::MAX, |_, context, _| context.reply(b"first")));
+        assert!(!router.handler(u16::MAX, |_, context, _| context.reply(b"second")));
+        assert_eq!(run(&router, u16::MAX, b"").unwrap().1[8..], *b"second");
+    }
+
+    #[test]
+    fn a_reply_over_the_frame_limit_is_a_failure_and_leaves_no_trace() {
+        let mut router = Router::<String>::new();
+        router.handler(1, |_, context, _| context.reply(&[0; 93]));
+        router.handler(2, |_, context, _| {
+            context.reply_with(7, |body| body.put(&[0; 93]))
+        });
+        router.handler(3, |_, context, _| context.reply(&[0; 92]));
+        for code in [1, 2] {
+            let (content, out) = run(&router, code, b"").unwrap();
+            assert!(matches!(content, Content::TooLong { body_bytes: 93 }));
+            assert!(out.is_empty());
+        }
+        assert_eq!(run(&router, 3, b"").unwrap().1.len(), 100);
+    }
+}

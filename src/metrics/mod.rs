@@ -1,0 +1,124 @@
+//! What a shard counts: plain numbers with a single writer, the shard itself.
+
+use std::fmt;
+
+/// Why a connection was closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CloseCause {
+    /// The peer shut its sending side and got its replies.
+    PeerClosed,
+    /// The peer, or the network, broke the connection off.
+    Reset,
+    /// A frame's length was out of range.
+    BadLength,
+    /// Too many bad frames.
+    BadFrames,
+    /// A handler panicked.
+    HandlerPanic,
+    /// A handler failed or answered with a reason that closes.
+    HandlerFailed,
+    /// The server stops.
+    Stop,
+}
+
+impl CloseCause {
+    /// Every cause, in the order of their counters.
+    pub const ALL: [CloseCause; 7] = [
+        CloseCause::PeerClosed,
+        CloseCause::Reset,
+        CloseCause::BadLength,
+        CloseCause::BadFrames,
+        CloseCause::HandlerPanic,
+        CloseCause::HandlerFailed,
+        CloseCause::Stop,
+    ];
+
+    /// Its name in logs and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            CloseCause::PeerClosed => "peer_closed",
+            CloseCause::Reset => "reset",
+            CloseCause::BadLength => "bad_length",
+            CloseCause::BadFrames => "bad_frames",
+            CloseCause::HandlerPanic => "handler_panic",
+            CloseCause::HandlerFailed => "handler_failed",
+            CloseCause::Stop => "stop",
+        }
+    }
+}
+
+impl fmt::Display for CloseCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The counters of one shard since it started. Bytes and frames are those on the wire, headers
+/// included.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Connections accepted.
+    pub accepted: u64,
+    /// Connections closed, by [`CloseCause`]; read it with [`Counters::closed`].
+    closed: [u64; CloseCause::ALL.len()],
+    /// Times that accepting was put off because the host had no room (descriptors, memory).
+    pub accept_failures: u64,
+    /// Bytes received.
+    pub received_bytes: u64,
+    /// Bytes that the kernel took for sending.
+    pub sent_bytes: u64,
+    /// Whole frames received, good and bad.
+    pub frames_received: u64,
+    /// Frames queued for sending.
+    pub frames_sent: u64,
+    /// Frames with a wrong length, a wrong checksum, an unknown code or a body that does not fit.
+    pub bad_frames: u64,
+    /// Sends that the kernel took only a part of.
+    pub short_sends: u64,
+    /// Times that a connection's receiving was paused (too much queued, or waiting for a handler).
+    pub receive_pauses: u64,
+    /// Times that a receive found no free buffer.
+    pub buffers_exhausted: u64,
+    /// Requests that were turned away because too many handlers were at work.
+    pub overloaded: u64,
+    /// Panics of handlers.
+    pub handler_panics: u64,
+    /// Replies of asynchronous handlers whose connection was gone.
+    pub late_replies: u64,
+}
+
+impl Counters {
+    /// Connections closed for this cause.
+    pub fn closed(&self, cause: CloseCause) -> u64 {
+        self.closed[cause as usize]
+    }
+
+    /// Connections closed, whatever the cause.
+    pub fn closed_total(&self) -> u64 {
+        self.closed.iter().sum()
+    }
+
+    pub(crate) fn count_close(&mut self, cause: CloseCause) {
+        self.closed[cause as usize] += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_cause_has_a_counter_of_its_own() {
+        let mut counters = Counters::default();
+        for (index, cause) in CloseCause::ALL.into_iter().enumerate() {
+            assert_eq!(cause as usize, index);
+            for _ in 0..=index {
+                counters.count_close(cause);
+            }
+        }
+        for (count, cause) in (1..).zip(CloseCause::ALL) {
+            assert_eq!(counters.closed(cause), count, "{cause}");
+        }
+        assert_eq!(counters.closed_total(), 28);
+    }
+}

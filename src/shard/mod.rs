@@ -1,0 +1,509 @@
+//! One shard: everything that one core does.
+//!
+//! [`Shard::turn`] is the whole event loop body, and it is ordinary synchronous code over the
+//! trait [`Io`]: no socket, no clock, no executor. Production plugs io_uring and glommio in;
+//! a simulation plugs in whatever it likes, with a clock of its own, and so tries thousands of
+//! connection lifetimes a second.
+//!
+//! One turn: take the completions that are there (a bounded number), handle each, then start one
+//! send for every connection that has something to send and none in flight. Nothing recurses:
+//! completions are collected first and handled after.
+
+mod answers;
+mod connection;
+mod dispatch;
+mod io;
+mod outbound;
+mod settings;
+mod slab;
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+pub use self::io::{Completion, Failure, Io, Operation, SendBuffer};
+pub use self::settings::Settings;
+
+use self::answers::Answers;
+use self::connection::{Connection, Multishot, Phase};
+use self::outbound::SpareBuffers;
+use self::slab::Slab;
+use crate::handler::{ConnectionId, HandlerOutcome, Router};
+use crate::metrics::{CloseCause, Counters};
+
+/// Completions handled in one turn. Bounds how long the sends of the first wait for the last.
+const COMPLETIONS_PER_TURN: usize = 512;
+
+/// How long a connection that the server ends has to take what is queued and to end its own side,
+/// in microseconds.
+const CLOSE_US: u64 = 5_000_000;
+
+/// How long accepting pauses when the host has no room for another connection, unless one closes
+/// before, in microseconds.
+const ACCEPT_PAUSE_US: u64 = 100_000;
+
+/// One core's share of the server: its connections, buffers, handlers and their state.
+pub struct Shard<I: Io, S> {
+    io: I,
+    settings: Settings,
+    router: Router<S>,
+    state: Rc<S>,
+    listeners: Vec<Listener>,
+    /// Accepted beyond the limit, because an accept can't be stopped at once; they come next.
+    waiting: VecDeque<I::Socket>,
+    connections: Slab<Connection<I::Socket>>,
+    /// Asynchronous handlers at work.
+    handlers: usize,
+    completions: Vec<Completion<I::Socket, I::Received>>,
+    /// The connections that have something to send.
+    sending: Vec<ConnectionId>,
+    spare: SpareBuffers,
+    /// When the connections that the server ends are closed at the latest, in order of time.
+    deadlines: VecDeque<(u64, ConnectionId)>,
+    /// When everything is closed at the latest; set once the shard is to stop.
+    stop_at_us: Option<u64>,
+    counters: Counters,
+    now_us: u64,
+}
+
+#[derive(Debug)]
+struct Listener {
+    accept: Multishot,
+    /// Accepting goes on at this time.
+    resume_at_us: Option<u64>,
+}
+
+/// What a turn came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// Something happened, so the next turn may find more.
+    pub worked: bool,
+    /// The latest time for the next turn, even if nothing happens; in the microseconds of
+    /// [`Shard::turn`].
+    pub wake_at_us: Option<u64>,
+    /// The shard has stopped: nothing is open, nothing is in flight.
+    pub stopped: bool,
+}
+
+impl<I: Io, S: 'static> Shard<I, S> {
+    /// The shard of this number, with so many listeners.
+    pub fn new(
+        io: I,
+        number: u16,
+        listeners: usize,
+        settings: Settings,
+        router: Router<S>,
+        state: Rc<S>,
+    ) -> Shard<I, S> {
+        Shard {
+            io,
+            router,
+            state,
+            listeners: (0..listeners)
+                .map(|_| Listener {
+                    accept: Multishot::Idle,
+                    resume_at_us: None,
+                })
+                .collect(),
+            waiting: VecDeque::new(),
+            connections: Slab::new(number, settings.connections_max),
+            handlers: 0,
+            completions: Vec::new(),
+            sending: Vec::new(),
+            spare: SpareBuffers::default(),
+            deadlines: VecDeque::new(),
+            stop_at_us: None,
+            counters: Counters::default(),
+            now_us: 0,
+            settings,
+        }
+    }
+
+    /// Does everything that there is to do at this time (microseconds since any fixed moment).
+    pub fn turn(&mut self, now_us: u64) -> Turn {
+        self.now_us = now_us;
+        let mut completions = std::mem::take(&mut self.completions);
+        self.io.reap(&mut completions, COMPLETIONS_PER_TURN);
+        let worked = !completions.is_empty();
+        for completion in completions.drain(..) {
+            self.complete(completion);
+        }
+        self.completions = completions;
+        self.close_overdue();
+        self.accept_where_there_is_room();
+        self.start_sends();
+        Turn {
+            worked,
+            wake_at_us: self.wake_at_us(),
+            stopped: self.has_stopped(),
+        }
+    }
+
+    /// Begins to stop: no new connections, what is queued is still sent, within
+    /// [`Settings::stop_us`]. Goes on with the turns that follow, until one says that it has
+    /// stopped.
+    pub fn stop(&mut self) {
+        if self.stop_at_us.is_some() {
+            return;
+        }
+        self.stop_at_us = Some(self.now_us + self.settings.stop_us);
+        for socket in self.waiting.drain(..) {
+            self.io.submit(Operation::Close { socket });
+        }
+        let ids: Vec<_> = self.connections.ids().collect();
+        for id in ids {
+            let Some(connection) = self.connections.get_mut(id) else {
+                continue;
+            };
+            if connection.phase != Phase::Open {
+                continue;
+            }
+            if connection.is_quiet() {
+                self.close(id, CloseCause::Stop);
+            } else {
+                self.end(id, CloseCause::Stop);
+            }
+            self.settle(id);
+        }
+    }
+
+    /// What has been counted so far.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Connections that are open, or not quite closed yet.
+    pub fn connections(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Asynchronous handlers at work.
+    pub fn handlers(&self) -> usize {
+        self.handlers
+    }
+
+    /// The shard's way to the world.
+    pub fn io_mut(&mut self) -> &mut I {
+        &mut self.io
+    }
+
+    fn complete(&mut self, completion: Completion<I::Socket, I::Received>) {
+        match completion {
+            Completion::Received { id, result, more } => self.received(id, result, more),
+            Completion::Sent { id, buffer, result } => self.sent(id, buffer, result),
+            Completion::Handled { id, outcome } => self.handled(id, outcome),
+            Completion::Accepted {
+                listener,
+                result,
+                more,
+            } => self.accepted(listener, result, more),
+        }
+    }
+
+    fn accepted(&mut self, listener: usize, result: Result<I::Socket, Failure>, more: bool) {
+        let Some(listener) = self.listeners.get_mut(listener) else {
+            return;
+        };
+        if !more {
+            listener.accept = Multishot::Idle;
+        }
+        match result {
+            Ok(socket) if self.stop_at_us.is_some() => {
+                self.io.submit(Operation::Close { socket });
+            }
+            Ok(socket) => {
+                self.waiting.push_back(socket);
+                self.admit();
+            }
+            Err(Failure::Cancelled) => {}
+            Err(failure) => {
+                // A broken connection is the peer's affair. Anything else could come again at
+                // once, for as long as it lasts: wait, do not spin.
+                if !failure.is_of_one_connection() {
+                    listener.resume_at_us = Some(self.now_us + ACCEPT_PAUSE_US);
+                    self.counters.accept_failures += 1;
+                    tracing::warn!(%failure, "accepting pauses");
+                }
+            }
+        }
+    }
+
+    /// Opens the connections that wait, as far as there is room.
+    fn admit(&mut self) {
+        while self.connections.has_room() {
+            let Some(socket) = self.waiting.pop_front() else {
+                return;
+            };
+            self.counters.accepted += 1;
+            if let Ok(id) = self.connections.insert(Connection::new(socket)) {
+                tracing::debug!(connection = %id, "accepted");
+                self.settle(id);
+            }
+        }
+    }
+
+    fn received(&mut self, id: ConnectionId, result: Result<I::Received, Failure>, more: bool) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        if !more {
+            connection.receive = Multishot::Idle;
+        }
+        match result {
+            Ok(bytes) if bytes.is_empty() => connection.peer_done = true,
+            Ok(bytes) => {
+                self.counters.received_bytes += bytes.len() as u64;
+                if connection.may_handle() {
+                    self.handle_frames(id, &bytes);
+                } else if connection.phase == Phase::Open {
+                    connection.decoder.hold(&bytes);
+                }
+            }
+            Err(Failure::Cancelled) => {}
+            Err(Failure::NoBuffers) => self.counters.buffers_exhausted += 1,
+            Err(Failure::NoRoom(_) | Failure::Broken(_)) => self.close(id, CloseCause::Reset),
+        }
+        self.settle(id);
+    }
+
+    fn sent(&mut self, id: ConnectionId, buffer: SendBuffer, result: Result<usize, Failure>) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        match result {
+            Ok(taken_bytes) if taken_bytes > 0 => {
+                self.counters.sent_bytes += taken_bytes as u64;
+                if let Some(rest) = connection
+                    .outbound
+                    .sent(buffer, taken_bytes, &mut self.spare)
+                {
+                    self.counters.short_sends += 1;
+                    if let Phase::Closing(_) = connection.phase {
+                        connection.outbound.end_send(rest, &mut self.spare);
+                    } else {
+                        self.io.submit(Operation::Send {
+                            id,
+                            socket: &connection.socket,
+                            buffer: rest,
+                        });
+                    }
+                }
+            }
+            _ => {
+                connection.outbound.end_send(buffer, &mut self.spare);
+                self.close(id, CloseCause::Reset);
+            }
+        }
+        self.go_on(id);
+    }
+
+    fn handled(&mut self, id: ConnectionId, outcome: HandlerOutcome) {
+        self.handlers -= 1;
+        let Some(connection) = self
+            .connections
+            .get_mut(id)
+            .filter(|connection| connection.phase == Phase::Open)
+        else {
+            self.counters.late_replies += 1;
+            return;
+        };
+        connection.handling = false;
+        let mut answers = Answers {
+            out: connection.outbound.tail(&mut self.spare),
+            bad_frames: &mut connection.bad_frames,
+            counters: &mut self.counters,
+            settings: &self.settings,
+        };
+        let end = match outcome.result {
+            Ok(reply) => answers.reply(outcome.code, reply),
+            Err(panicked) => Some(answers.panicked(outcome.code, &panicked)),
+        };
+        if let Some(cause) = end {
+            self.end(id, cause);
+        }
+        self.go_on(id);
+    }
+
+    /// Handles the frames that wait, if what kept them waiting is over.
+    fn go_on(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        if connection.outbound.bytes() < self.settings.outbound_low_bytes {
+            connection.paused = false;
+        }
+        if connection.may_handle() && connection.decoder.held_bytes() > 0 {
+            self.handle_frames(id, &[]);
+        }
+        self.settle(id);
+    }
+
+    /// The server ends this connection: what is queued is still sent.
+    fn end(&mut self, id: ConnectionId, cause: CloseCause) {
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.phase = Phase::Ending(cause);
+            connection.decoder.discard();
+            self.deadlines.push_back((self.now_us + CLOSE_US, id));
+        }
+    }
+
+    /// The connection is over: nothing more is sent.
+    fn close(&mut self, id: ConnectionId, cause: CloseCause) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        let cause = match connection.phase {
+            Phase::Open => cause,
+            Phase::Ending(first) | Phase::Lingering(first) => first,
+            Phase::Closing(_) => return,
+        };
+        connection.phase = Phase::Closing(cause);
+        connection.decoder.discard();
+        connection.outbound.discard(&mut self.spare);
+        if connection.is_in_flight() {
+            self.io.submit(Operation::Cancel {
+                socket: &connection.socket,
+            });
+        }
+    }
+
+    /// Brings a connection's operations in line with its state; frees it when it is done with.
+    fn settle(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        connection.outbound.settle(&mut self.spare);
+        match connection.next_phase() {
+            Some(Phase::Closing(cause)) => {
+                self.close(id, cause);
+                return self.settle_closing(id);
+            }
+            Some(phase) => {
+                connection.phase = phase;
+                self.io.submit(Operation::ShutdownSend {
+                    socket: &connection.socket,
+                });
+            }
+            None => {}
+        }
+        if let Phase::Closing(_) = connection.phase {
+            return self.settle_closing(id);
+        }
+        match (connection.wants_bytes(), connection.receive) {
+            (true, Multishot::Idle) => {
+                connection.receive = Multishot::Armed;
+                self.io.submit(Operation::Receive {
+                    id,
+                    socket: &connection.socket,
+                });
+            }
+            (false, Multishot::Armed) => {
+                connection.receive = Multishot::Cancelling;
+                self.counters.receive_pauses += 1;
+                self.io.submit(Operation::CancelReceive { id });
+            }
+            _ => {}
+        }
+        if connection.outbound.is_ready() && !connection.listed {
+            connection.listed = true;
+            self.sending.push(id);
+        }
+    }
+
+    /// The join at the end of a connection: frees it when nothing is in flight any more.
+    fn settle_closing(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        let Phase::Closing(cause) = connection.phase else {
+            return;
+        };
+        if connection.is_in_flight() {
+            return;
+        }
+        if let Some(connection) = self.connections.remove(id) {
+            tracing::debug!(connection = %id, %cause, "closed");
+            self.counters.count_close(cause);
+            self.io.submit(Operation::Close {
+                socket: connection.socket,
+            });
+        }
+        for listener in &mut self.listeners {
+            listener.resume_at_us = None;
+        }
+        self.admit();
+    }
+
+    fn start_sends(&mut self) {
+        for id in self.sending.drain(..) {
+            let Some(connection) = self.connections.get_mut(id) else {
+                continue;
+            };
+            connection.listed = false;
+            if connection.outbound.is_ready() {
+                let buffer = connection.outbound.start_send();
+                self.io.submit(Operation::Send {
+                    id,
+                    socket: &connection.socket,
+                    buffer,
+                });
+            }
+        }
+    }
+
+    fn accept_where_there_is_room(&mut self) {
+        let room =
+            self.stop_at_us.is_none() && self.waiting.is_empty() && self.connections.has_room();
+        for (index, listener) in self.listeners.iter_mut().enumerate() {
+            if listener.resume_at_us.is_some_and(|at| at <= self.now_us) {
+                listener.resume_at_us = None;
+            }
+            let wanted = room && listener.resume_at_us.is_none();
+            match (wanted, listener.accept) {
+                (true, Multishot::Idle) => {
+                    listener.accept = Multishot::Armed;
+                    self.io.submit(Operation::Accept { listener: index });
+                }
+                (false, Multishot::Armed) => {
+                    listener.accept = Multishot::Cancelling;
+                    self.io.submit(Operation::CancelAccept { listener: index });
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Closes what has had its time: connections that do not end, and at the end of a stop all.
+    fn close_overdue(&mut self) {
+        while let Some(&(at_us, id)) = self.deadlines.front() {
+            if at_us > self.now_us && self.connections.get_mut(id).is_some() {
+                break;
+            }
+            self.deadlines.pop_front();
+            self.close(id, CloseCause::Stop);
+            self.settle(id);
+        }
+        if self.stop_at_us.is_some_and(|at_us| at_us <= self.now_us) {
+            let ids: Vec<_> = self.connections.ids().collect();
+            for id in ids {
+                self.close(id, CloseCause::Stop);
+                self.settle(id);
+            }
+        }
+    }
+
+    fn wake_at_us(&self) -> Option<u64> {
+        let closes = self.deadlines.front().map(|&(at_us, _)| at_us);
+        let resumes = self.listeners.iter().filter_map(|l| l.resume_at_us).min();
+        let stops = self.stop_at_us.filter(|&at_us| at_us > self.now_us);
+        [closes, resumes, stops].into_iter().flatten().min()
+    }
+
+    fn has_stopped(&self) -> bool {
+        self.stop_at_us.is_some()
+            && self.connections.len() == 0
+            && self
+                .listeners
+                .iter()
+                .all(|listener| listener.accept == Multishot::Idle)
+    }
+}

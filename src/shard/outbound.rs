@@ -1,0 +1,203 @@
+//! What waits to be sent on one connection.
+//!
+//! Invariant: at most one send is in flight; what is queued meanwhile goes out in the next one, in
+//! the order in which it was queued. A connection with nothing to send holds no buffer.
+
+use super::io::SendBuffer;
+
+/// The send queue of one connection.
+#[derive(Debug, Default)]
+pub(super) struct Outbound {
+    queued: Vec<u8>,
+    /// Bytes of the send in flight; 0 when there is none.
+    in_flight_bytes: usize,
+}
+
+impl Outbound {
+    /// Where the next frame is to be appended.
+    #[inline]
+    pub(super) fn tail(&mut self, spare: &mut SpareBuffers) -> &mut Vec<u8> {
+        if self.queued.capacity() == 0 {
+            self.queued = spare.take();
+        }
+        &mut self.queued
+    }
+
+    /// Bytes that the kernel has not taken yet.
+    #[inline]
+    pub(super) fn bytes(&self) -> usize {
+        self.queued.len() + self.in_flight_bytes
+    }
+
+    /// Bytes that are in the send in flight.
+    #[inline]
+    pub(super) fn in_flight_bytes(&self) -> usize {
+        self.in_flight_bytes
+    }
+
+    /// Whether there is something to send and no send in flight.
+    #[inline]
+    pub(super) fn is_ready(&self) -> bool {
+        self.in_flight_bytes == 0 && !self.queued.is_empty()
+    }
+
+    /// Everything that is queued, to be sent now; call it where [`Outbound::is_ready`].
+    #[inline]
+    pub(super) fn start_send(&mut self) -> SendBuffer {
+        debug_assert!(self.is_ready());
+        let bytes = std::mem::take(&mut self.queued);
+        self.in_flight_bytes = bytes.len();
+        SendBuffer { bytes, sent: 0 }
+    }
+
+    /// The send in flight has come back and `taken_bytes` of it have gone. Gives back what has to
+    /// be sent again, if the send was short.
+    #[inline]
+    pub(super) fn sent(
+        &mut self,
+        mut buffer: SendBuffer,
+        taken_bytes: usize,
+        spare: &mut SpareBuffers,
+    ) -> Option<SendBuffer> {
+        buffer.sent += taken_bytes;
+        self.in_flight_bytes = buffer.remaining().len();
+        if self.in_flight_bytes == 0 {
+            spare.give(buffer.bytes);
+            return None;
+        }
+        Some(buffer)
+    }
+
+    /// The send in flight has come back and there will be no other.
+    pub(super) fn end_send(&mut self, buffer: SendBuffer, spare: &mut SpareBuffers) {
+        self.in_flight_bytes = 0;
+        spare.give(buffer.bytes);
+    }
+
+    /// Forgets what is queued; a send in flight stays in flight.
+    pub(super) fn discard(&mut self, spare: &mut SpareBuffers) {
+        spare.give(std::mem::take(&mut self.queued));
+    }
+
+    /// Gives the buffer back if nothing was put into it.
+    #[inline]
+    pub(super) fn settle(&mut self, spare: &mut SpareBuffers) {
+        if self.queued.is_empty() && self.queued.capacity() > 0 {
+            spare.give(std::mem::take(&mut self.queued));
+        }
+    }
+}
+
+/// Buffers at most so large are kept for the next connection, in bytes.
+const SPARE_BUFFER_BYTES_MAX: usize = 64 * 1024;
+/// At most so many are kept: 16 MiB a shard, all in all.
+const SPARE_BUFFERS_MAX: usize = 256;
+
+/// The buffers of a shard that no connection uses now; the one used last is taken first, since it
+/// is the likeliest to be in the core's cache.
+#[derive(Debug, Default)]
+pub(super) struct SpareBuffers(Vec<Vec<u8>>);
+
+impl SpareBuffers {
+    #[inline]
+    fn take(&mut self) -> Vec<u8> {
+        self.0.pop().unwrap_or_default()
+    }
+
+    #[inline]
+    fn give(&mut self, mut buffer: Vec<u8>) {
+        let fits = (1..=SPARE_BUFFER_BYTES_MAX).contains(&buffer.capacity());
+        if fits && self.0.len() < SPARE_BUFFERS_MAX {
+            buffer.clear();
+            self.0.push(buffer);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Queue(Vec<u8>),
+        Send,
+        Complete(prop::sample::Index),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            prop::collection::vec(any::<u8>(), 1..40).prop_map(Step::Queue),
+            Just(Step::Send),
+            any::<prop::sample::Index>().prop_map(Step::Complete),
+        ];
+        prop::collection::vec(step, 0..200)
+    }
+
+    proptest! {
+        /// Against one long queue of bytes.
+        #[test]
+        fn bytes_leave_in_the_order_in_which_they_were_queued(steps in steps()) {
+            let mut spare = SpareBuffers::default();
+            let mut outbound = Outbound::default();
+            let mut in_flight: Option<SendBuffer> = None;
+            let mut model: VecDeque<u8> = VecDeque::new();
+            for step in steps {
+                match step {
+                    Step::Queue(bytes) => {
+                        outbound.tail(&mut spare).extend_from_slice(&bytes);
+                        model.extend(bytes);
+                    }
+                    Step::Send => {
+                        if outbound.is_ready() {
+                            prop_assert!(in_flight.is_none(), "a second send in flight");
+                            in_flight = Some(outbound.start_send());
+                        }
+                    }
+                    Step::Complete(index) => {
+                        if let Some(buffer) = in_flight.take() {
+                            let taken = 1 + index.index(buffer.remaining().len());
+                            for byte in &buffer.remaining()[..taken] {
+                                prop_assert_eq!(Some(*byte), model.pop_front());
+                            }
+                            in_flight = outbound.sent(buffer, taken, &mut spare);
+                        }
+                    }
+                }
+                prop_assert_eq!(outbound.bytes(), model.len());
+                prop_assert_eq!(outbound.is_ready(), in_flight.is_none() && !model.is_empty());
+                if model.is_empty() {
+                    prop_assert_eq!(outbound.queued.capacity(), 0, "memory held for nothing");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_unused_buffer_goes_back() {
+        let mut spare = SpareBuffers::default();
+        spare.give(Vec::with_capacity(100));
+        let mut outbound = Outbound::default();
+        outbound.tail(&mut spare);
+        assert_eq!(spare.0.len(), 0);
+        outbound.settle(&mut spare);
+        assert_eq!(spare.0.len(), 1);
+        assert_eq!(outbound.queued.capacity(), 0);
+    }
+
+    #[test]
+    fn large_or_too_many_buffers_are_not_kept() {
+        let mut spare = SpareBuffers::default();
+        spare.give(Vec::with_capacity(SPARE_BUFFER_BYTES_MAX + 1));
+        spare.give(Vec::new());
+        assert!(spare.0.is_empty());
+        for _ in 0..SPARE_BUFFERS_MAX + 1 {
+            spare.give(Vec::with_capacity(10));
+        }
+        assert_eq!(spare.0.len(), SPARE_BUFFERS_MAX);
+    }
+}
