@@ -3,6 +3,8 @@
 //! serde tells only which key cannot be read. The words are ours: the value as
 //! it was given, its place, and what the key's rule says would be right.
 
+use std::path::Path;
+
 use serde::Deserializer;
 use serde::de::DeserializeOwned;
 
@@ -17,6 +19,14 @@ pub(super) fn load(source: &Source<'_>) -> Result<Config, ConfigError> {
     let config = read(source)?;
     validate::check(&config).map_err(|violation| violated(source, violation))?;
     Ok(config)
+}
+
+/// The text of a file: the one place of this module that touches the disk.
+pub(super) fn read_file(file: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(file).map_err(|cause| ConfigError::Unreadable {
+        file: file.to_owned(),
+        cause,
+    })
 }
 
 fn read(source: &Source<'_>) -> Result<Config, ConfigError> {

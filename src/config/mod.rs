@@ -82,10 +82,7 @@ impl Config {
         let Some(file) = file else {
             return Self::parse("", "defaults", overrides);
         };
-        let text = std::fs::read_to_string(file).map_err(|cause| ConfigError::Unreadable {
-            file: file.to_owned(),
-            cause,
-        })?;
+        let text = load::read_file(file)?;
         Self::parse(&text, &file.display().to_string(), overrides)
     }
 

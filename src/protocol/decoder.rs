@@ -332,14 +332,14 @@ mod tests {
     #[test]
     fn the_longest_frames_are_whole() {
         let mut bytes = Vec::new();
-        encode(&mut bytes, 1, &[9; MAX - HEADER_BYTES]).unwrap();
+        encode(&mut bytes, 1, &vec![9; MAX - HEADER_BYTES]).unwrap();
         assert!(matches!(decode(&bytes, MAX), Decoded::Whole(_)));
         assert!(matches!(
             decode(&bytes, MAX - 1),
             Decoded::BadLength { length: 29_000, .. }
         ));
         bytes.clear();
-        encode(&mut bytes, 1, &[9; FRAME_BYTES_MAX - HEADER_BYTES]).unwrap();
+        encode(&mut bytes, 1, &vec![9; FRAME_BYTES_MAX - HEADER_BYTES]).unwrap();
         assert!(matches!(decode(&bytes, FRAME_BYTES_MAX), Decoded::Whole(_)));
     }
 
