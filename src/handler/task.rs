@@ -23,10 +23,41 @@ pub struct HandlerOutcome {
 }
 
 impl HandlerTask {
+    /// The message code that it answers.
+    pub fn code(&self) -> u16 {
+        self.code
+    }
+
     pub(crate) fn new(code: u16, future: HandlerFuture) -> HandlerTask {
         HandlerTask {
             code,
             future: Some(future),
+        }
+    }
+}
+
+impl HandlerOutcome {
+    /// The outcome of a handler that could not be run.
+    pub(crate) fn failed(code: u16, message: String) -> HandlerOutcome {
+        HandlerOutcome {
+            code,
+            result: Err(Panicked {
+                message,
+                backtrace: String::new(),
+            }),
+        }
+    }
+}
+
+/// Whatever the handler still owns may panic when it is dropped, too.
+impl Drop for HandlerTask {
+    fn drop(&mut self) {
+        if let Err(panicked) = caught(|| self.future = None) {
+            tracing::error!(
+                code = self.code,
+                panic = panicked.message,
+                "a handler panicked as it was dropped"
+            );
         }
     }
 }
@@ -87,9 +118,7 @@ mod tests {
         struct PanicsOnDrop;
         impl Drop for PanicsOnDrop {
             fn drop(&mut self) {
-                if !std::thread::panicking() {
-                    panic!("in drop");
-                }
+                assert!(std::thread::panicking(), "in drop");
             }
         }
         let held = PanicsOnDrop;

@@ -48,6 +48,10 @@ pub(super) enum Multishot {
 
 /// One connection.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "they are independent facts; what is exclusive is in `phase`"
+)]
 pub(super) struct Connection<Socket> {
     pub(super) socket: Socket,
     pub(super) phase: Phase,

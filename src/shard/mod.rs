@@ -14,8 +14,10 @@ mod connection;
 mod dispatch;
 mod io;
 mod outbound;
+pub(crate) mod run;
 mod settings;
 mod slab;
+mod stats;
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -166,6 +168,12 @@ impl<I: Io, S: 'static> Shard<I, S> {
         }
     }
 
+    /// Stops without waiting: what is still queued is lost.
+    pub fn stop_at_once(&mut self) {
+        self.stop();
+        self.stop_at_us = Some(self.now_us);
+    }
+
     /// What has been counted so far.
     pub fn counters(&self) -> &Counters {
         &self.counters
@@ -269,28 +277,27 @@ impl<I: Io, S: 'static> Shard<I, S> {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
-        match result {
-            Ok(taken_bytes) if taken_bytes > 0 => {
-                self.counters.sent_bytes += taken_bytes as u64;
-                if let Some(rest) = connection
-                    .outbound
-                    .sent(buffer, taken_bytes, &mut self.spare)
-                {
-                    self.counters.short_sends += 1;
-                    if let Phase::Closing(_) = connection.phase {
-                        connection.outbound.end_send(rest, &mut self.spare);
-                    } else {
-                        self.io.submit(Operation::Send {
-                            id,
-                            socket: &connection.socket,
-                            buffer: rest,
-                        });
-                    }
-                }
-            }
-            _ => {
-                connection.outbound.end_send(buffer, &mut self.spare);
-                self.close(id, CloseCause::Reset);
+        // Nothing taken is a failure, too: a send is never of nothing.
+        let taken_bytes = result.unwrap_or(0);
+        if taken_bytes == 0 {
+            connection.outbound.end_send(buffer, &mut self.spare);
+            self.close(id, CloseCause::Reset);
+            return self.settle(id);
+        }
+        self.counters.sent_bytes += taken_bytes as u64;
+        if let Some(rest) = connection
+            .outbound
+            .sent(buffer, taken_bytes, &mut self.spare)
+        {
+            self.counters.short_sends += 1;
+            if let Phase::Closing(_) = connection.phase {
+                connection.outbound.end_send(rest, &mut self.spare);
+            } else {
+                self.io.submit(Operation::Send {
+                    id,
+                    socket: &connection.socket,
+                    buffer: rest,
+                });
             }
         }
         self.go_on(id);

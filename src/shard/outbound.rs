@@ -195,7 +195,7 @@ mod tests {
         spare.give(Vec::with_capacity(SPARE_BUFFER_BYTES_MAX + 1));
         spare.give(Vec::new());
         assert!(spare.0.is_empty());
-        for _ in 0..SPARE_BUFFERS_MAX + 1 {
+        for _ in 0..=SPARE_BUFFERS_MAX {
             spare.give(Vec::with_capacity(10));
         }
         assert_eq!(spare.0.len(), SPARE_BUFFERS_MAX);

@@ -1,0 +1,275 @@
+//! What a host must have, what this one lacks, and how to mend it.
+//!
+//! Nothing falls back silently: a server that could not use its ring says so and does not start.
+
+use std::io;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use super::ring;
+
+/// The oldest kernel that has all of the ring that is used: 6.1.
+const KERNEL_MIN: (u32, u32) = (6, 1);
+
+/// What glommio's executor insists on, in bytes.
+const MEMLOCK_BYTES_MIN: u64 = 512 * 1024;
+
+/// Descriptors that the process takes for itself, and that each shard takes (the rings and
+/// eventfds of its executor and its own, its listeners), before the first connection.
+const FILES_OF_PROCESS: u64 = 32;
+const FILES_OF_SHARD: u64 = 24;
+
+/// Something that the host lacks. As text: one sentence that says what, and one how to mend it.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Lack {
+    #[error(
+        "the kernel is Linux {found}, but io_uring as it is used here needs 6.1 or newer: upgrade \
+         the kernel"
+    )]
+    Kernel { found: String },
+    #[error(
+        "io_uring is switched off on this host (kernel.io_uring_disabled = {value}): run `sysctl \
+         -w kernel.io_uring_disabled=0`, and put it into /etc/sysctl.d to keep it"
+    )]
+    Disabled { value: u8 },
+    #[error(
+        "a seccomp filter forbids io_uring, as containers' default profiles do: allow \
+         io_uring_setup, io_uring_enter and io_uring_register in the profile, for Docker with \
+         --security-opt seccomp=FILE, in Kubernetes with securityContext.seccompProfile"
+    )]
+    Seccomp,
+    #[error(
+        "the kernel was built without io_uring: use one with CONFIG_IO_URING=y, as \
+         distributions' own kernels are"
+    )]
+    NotBuilt,
+    #[error(
+        "too little memory may be locked: {limit_bytes} bytes, at least {MEMLOCK_BYTES_MIN} are \
+         needed: raise it with `ulimit -l`, LimitMEMLOCK= in systemd, or --ulimit memlock= in Docker"
+    )]
+    Memlock { limit_bytes: u64 },
+    #[error(
+        "too few files may be open: {limit}, at least {needed} are needed: raise it with `ulimit \
+         -n`, LimitNOFILE= in systemd, or --ulimit nofile= in Docker"
+    )]
+    Files { limit: u64, needed: u64 },
+    #[error("the kernel refuses an io_uring: {error}")]
+    Refused { error: String },
+}
+
+/// What was seen of the host.
+#[derive(Clone, Debug)]
+struct Seen {
+    /// As in `uname -r`.
+    kernel: String,
+    /// kernel.io_uring_disabled, where the kernel has it.
+    disabled: Option<u8>,
+    /// Whether a seccomp filter stands over this process.
+    filtered: bool,
+    /// The error of making a ring like the shards' own.
+    ring: Option<i32>,
+    memlock_bytes: u64,
+    files: u64,
+}
+
+/// Looks at this host. Gives back all that it lacks for so many shards.
+pub(crate) fn lacks(shards: usize) -> Vec<Lack> {
+    judge(&look(), shards)
+}
+
+/// Raises the limit of open files as far as it may go; gives back where it stands then.
+pub(crate) fn raise_file_limit() -> u64 {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum {
+        let raised = Rlimit {
+            current: maximum,
+            maximum,
+        };
+        if setrlimit(Resource::Nofile, raised).is_ok() {
+            return maximum.unwrap_or(u64::MAX);
+        }
+    }
+    current.unwrap_or(u64::MAX)
+}
+
+/// How many connections each of so many shards can have under this limit of open files.
+pub(crate) fn connections_per_shard(file_limit: u64, shards: usize) -> u64 {
+    let shards = (shards as u64).max(1);
+    file_limit.saturating_sub(needed_files(shards) - shards) / shards
+}
+
+/// Descriptors for so many shards with one connection each.
+fn needed_files(shards: u64) -> u64 {
+    FILES_OF_PROCESS + shards * (FILES_OF_SHARD + 1)
+}
+
+fn look() -> Seen {
+    let text = |path| std::fs::read_to_string(path).unwrap_or_default();
+    Seen {
+        kernel: rustix::system::uname()
+            .release()
+            .to_string_lossy()
+            .into_owned(),
+        disabled: text("/proc/sys/kernel/io_uring_disabled")
+            .trim()
+            .parse()
+            .ok(),
+        filtered: text("/proc/self/status")
+            .lines()
+            .any(|line| line.split_whitespace().eq(["Seccomp:", "2"])),
+        ring: ring::build(8, 16)
+            .err()
+            .map(|error| error.raw_os_error().unwrap_or(0)),
+        memlock_bytes: getrlimit(Resource::Memlock).current.unwrap_or(u64::MAX),
+        files: getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX),
+    }
+}
+
+fn judge(seen: &Seen, shards: usize) -> Vec<Lack> {
+    let mut lacks = Vec::new();
+    let old = kernel_version(&seen.kernel).is_some_and(|version| version < KERNEL_MIN);
+    if old {
+        lacks.push(Lack::Kernel {
+            found: seen.kernel.clone(),
+        });
+    }
+    match seen.ring {
+        // An old kernel's complaint about flags that it does not know is no news.
+        None | Some(libc::EINVAL) if old => {}
+        None => {}
+        Some(libc::EPERM) => lacks.push(match seen.disabled {
+            Some(value @ 1..) => Lack::Disabled { value },
+            _ if seen.filtered => Lack::Seccomp,
+            _ => refused(libc::EPERM),
+        }),
+        Some(libc::ENOSYS) if seen.filtered => lacks.push(Lack::Seccomp),
+        Some(libc::ENOSYS) => lacks.push(Lack::NotBuilt),
+        Some(errno) => lacks.push(refused(errno)),
+    }
+    if seen.memlock_bytes < MEMLOCK_BYTES_MIN {
+        lacks.push(Lack::Memlock {
+            limit_bytes: seen.memlock_bytes,
+        });
+    }
+    let needed = needed_files(shards as u64);
+    if seen.files < needed {
+        lacks.push(Lack::Files {
+            limit: seen.files,
+            needed,
+        });
+    }
+    lacks
+}
+
+fn refused(errno: i32) -> Lack {
+    Lack::Refused {
+        error: io::Error::from_raw_os_error(errno).to_string(),
+    }
+}
+
+/// Major and minor number of a release like `6.1.0-18-amd64`.
+fn kernel_version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    let major = numbers.next()?.parse().ok()?;
+    let minor = numbers.next()?.parse().ok()?;
+    Some((major, minor))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn good() -> Seen {
+        Seen {
+            kernel: "6.1.0-18-amd64".to_owned(),
+            disabled: Some(0),
+            filtered: false,
+            ring: None,
+            memlock_bytes: 8 << 20,
+            files: 1024,
+        }
+    }
+
+    #[test]
+    fn a_good_host_lacks_nothing() {
+        assert_eq!(judge(&good(), 4), []);
+    }
+
+    #[test]
+    fn every_lack_has_its_own_name() {
+        type Change = fn(&mut Seen);
+        let cases: [(Change, &str); 9] = [
+            (
+                |seen| seen.kernel = "5.15.0-91-generic".to_owned(),
+                "Linux 5.15.0-91-generic",
+            ),
+            (
+                |seen| {
+                    seen.kernel = "6.0.9".to_owned();
+                    seen.ring = Some(libc::EINVAL);
+                },
+                "Linux 6.0.9",
+            ),
+            (
+                |seen| {
+                    seen.ring = Some(libc::EPERM);
+                    seen.disabled = Some(2);
+                },
+                "kernel.io_uring_disabled = 2",
+            ),
+            (
+                |seen| {
+                    seen.ring = Some(libc::EPERM);
+                    seen.filtered = true;
+                },
+                "seccomp",
+            ),
+            (
+                |seen| {
+                    seen.ring = Some(libc::ENOSYS);
+                    seen.filtered = true;
+                },
+                "seccomp",
+            ),
+            (|seen| seen.ring = Some(libc::ENOSYS), "built without"),
+            (|seen| seen.memlock_bytes = 64 << 10, "65536 bytes"),
+            (|seen| seen.files = 100, "100, at least 132"),
+            (
+                |seen| seen.ring = Some(libc::ENOMEM),
+                "Cannot allocate memory",
+            ),
+        ];
+        for (change, expected) in cases {
+            let mut seen = good();
+            change(&mut seen);
+            let lacks = judge(&seen, 4);
+            assert_eq!(lacks.len(), 1, "{lacks:?}");
+            let text = lacks[0].to_string();
+            assert!(text.contains(expected), "{text}");
+            assert!(!text.contains('\n') && !text.contains("  "), "{text}");
+        }
+    }
+
+    #[test]
+    fn all_lacks_are_told_at_once() {
+        let mut seen = good();
+        seen.kernel = "4.19".to_owned();
+        seen.ring = Some(libc::ENOSYS);
+        seen.memlock_bytes = 0;
+        seen.files = 0;
+        assert_eq!(judge(&seen, 1).len(), 4);
+    }
+
+    #[test]
+    fn the_file_limit_is_shared_among_the_shards() {
+        assert_eq!(connections_per_shard(1024, 2), (1024 - 32 - 48) / 2);
+        assert_eq!(connections_per_shard(10, 2), 0);
+    }
+
+    #[test]
+    fn versions_are_read_from_releases() {
+        assert_eq!(kernel_version("6.1.0-18-amd64"), Some((6, 1)));
+        assert_eq!(kernel_version("6.18.44-fc-v669"), Some((6, 18)));
+        assert_eq!(kernel_version("nonsense"), None);
+    }
+}

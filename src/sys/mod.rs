@@ -1,0 +1,18 @@
+//! The kernel's side of a shard: io_uring, sockets, eventfd, CPUs, clock, and what a host must have.
+//!
+//! The only room with unsafe code. It knows bytes, descriptors and tokens, never frames or
+//! handlers. Nothing that safe code outside can do with what it offers is undefined behaviour:
+//! memory that the kernel may touch belongs to the ring until the kernel is done with it.
+#![allow(unsafe_code)] // this is the room for it
+
+mod buffers;
+pub(crate) mod clock;
+pub(crate) mod cpus;
+pub(crate) mod host;
+mod ring;
+pub(crate) mod socket;
+mod wakeup;
+
+pub(crate) use buffers::Received;
+pub(crate) use ring::{Event, Ring, Socket, Token};
+pub(crate) use wakeup::Wakeup;

@@ -1,0 +1,488 @@
+//! One io_uring for the sockets of one shard.
+//!
+//! Invariants:
+//! - Memory that an operation in flight may touch belongs to the ring: bytes to send are taken by
+//!   value and come back with their completion; receives go into the ring's own buffers.
+//! - Operations reach the kernel in the order in which they were asked for, and a socket is closed
+//!   by an operation too. So whatever was asked of a socket before it was dropped still finds that
+//!   socket, never another one with the same number.
+//! - The ring stays on the thread that made it (SINGLE_ISSUER), which its type says: it is not
+//!   `Send`.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io;
+use std::mem::ManuallyDrop;
+use std::net::TcpListener;
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use io_uring::squeue::{Entry, Flags};
+use io_uring::types::{CancelBuilder, Fd, Timespec};
+use io_uring::{EnterFlags, IoUring, cqueue, opcode};
+
+use super::buffers::{Buffers, GROUP, Received};
+use super::wakeup::Wakeup;
+
+/// Submission queue entries. A turn that asks for more submits in between.
+const SUBMISSIONS: u32 = 1024;
+/// Completion queue entries: several times as many, since one multishot operation completes often.
+const COMPLETIONS: u32 = 8192;
+
+/// How long dropping the ring waits for the kernel to let go of what is in flight.
+const DROP_WAIT: Duration = Duration::from_secs(5);
+
+/// A number of the caller's choice, below 2^56, that names what an operation is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Token(u64);
+
+impl Token {
+    const BITS: u32 = 56;
+
+    /// # Panics
+    ///
+    /// If the number is too large: a mistake in this program, since tokens are made from bounded
+    /// parts.
+    #[inline]
+    pub(crate) fn new(number: u64) -> Token {
+        assert!(number >> Token::BITS == 0, "a token has 56 bits");
+        Token(number)
+    }
+
+    #[inline]
+    pub(crate) fn number(self) -> u64 {
+        self.0
+    }
+}
+
+/// What has completed.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// An accept: of a connection, or the end of accepting.
+    Accepted {
+        listener: usize,
+        result: io::Result<Socket>,
+        more: bool,
+    },
+    /// A receive: of bytes, or of none at the end of the stream, or the end of receiving.
+    Received {
+        token: Token,
+        result: io::Result<Received>,
+        more: bool,
+    },
+    /// A send, with the bytes that were given and how many of those offered were taken.
+    Sent {
+        token: Token,
+        bytes: Vec<u8>,
+        offset: usize,
+        result: io::Result<usize>,
+    },
+}
+
+/// A connected socket. Dropping it closes it, after the operations asked for before.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    fd: ManuallyDrop<OwnedFd>,
+    closing: Closing,
+}
+
+/// The sockets that were dropped and are still to be closed.
+type Closing = Rc<RefCell<Vec<OwnedFd>>>;
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        // SAFETY: `fd` is not used again: this is the only place that takes it, and it runs once.
+        let fd = unsafe { ManuallyDrop::take(&mut self.fd) };
+        self.closing.borrow_mut().push(fd);
+    }
+}
+
+/// A send in flight.
+struct Sending {
+    token: Token,
+    bytes: Vec<u8>,
+    offset: usize,
+}
+
+/// The ring.
+pub(crate) struct Ring {
+    uring: ManuallyDrop<IoUring>,
+    buffers: ManuallyDrop<Rc<Buffers>>,
+    listeners: Vec<TcpListener>,
+    /// What found no room in the submission queue, in order.
+    overflow: VecDeque<Entry>,
+    sending: ManuallyDrop<Vec<Option<Sending>>>,
+    free_sending: Vec<usize>,
+    closing: Closing,
+    /// Operations that may touch memory of ours and have not completed for the last time.
+    in_flight: usize,
+    /// Kept for as long as the ring may write to it.
+    _wakeup: Wakeup,
+}
+
+/// What a completion is of: the highest byte of its user data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Nothing that anybody waits for: a cancel, shutdown or close.
+    Unwatched = 0,
+    Accept = 1,
+    Receive = 2,
+    Send = 3,
+}
+
+impl Kind {
+    #[inline]
+    fn user_data(self, number: u64) -> u64 {
+        (self as u64) << Token::BITS | number
+    }
+
+    #[inline]
+    fn of(user_data: u64) -> Kind {
+        match user_data >> Token::BITS {
+            1 => Kind::Accept,
+            2 => Kind::Receive,
+            3 => Kind::Send,
+            _ => Kind::Unwatched,
+        }
+    }
+}
+
+impl Ring {
+    /// A ring that accepts from these listeners, and wakes a parked shard through `wakeup`.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says; `host` knows what it means.
+    pub(crate) fn new(listeners: Vec<TcpListener>, wakeup: Wakeup) -> io::Result<Ring> {
+        let uring = build(SUBMISSIONS, COMPLETIONS)?;
+        uring.submitter().register_eventfd(wakeup.as_raw_fd())?;
+        let buffers = Buffers::register(&uring)?;
+        let mut ring = Ring {
+            uring: ManuallyDrop::new(uring),
+            buffers: ManuallyDrop::new(buffers),
+            listeners,
+            overflow: VecDeque::new(),
+            sending: ManuallyDrop::new(Vec::new()),
+            free_sending: Vec::new(),
+            closing: Closing::default(),
+            in_flight: 0,
+            _wakeup: wakeup,
+        };
+        ring.disable_wakeups();
+        Ok(ring)
+    }
+
+    /// Accepts connections from a listener, again and again.
+    pub(crate) fn accept(&mut self, listener: usize) {
+        let entry = opcode::AcceptMulti::new(Fd(self.listeners[listener].as_raw_fd()))
+            .flags(libc::SOCK_CLOEXEC)
+            .build()
+            .user_data(Kind::Accept.user_data(listener as u64));
+        self.in_flight += 1;
+        self.push(entry);
+    }
+
+    /// Accepts no more from a listener.
+    pub(crate) fn cancel_accept(&mut self, listener: usize) {
+        self.cancel(Kind::Accept.user_data(listener as u64));
+    }
+
+    /// Receives from a socket, again and again.
+    #[inline]
+    pub(crate) fn receive(&mut self, token: Token, socket: &Socket) {
+        let entry = opcode::RecvMulti::new(self.fd_of(socket), GROUP)
+            .build()
+            .user_data(Kind::Receive.user_data(token.0));
+        self.in_flight += 1;
+        self.push(entry);
+    }
+
+    /// Receives no more under this token.
+    pub(crate) fn cancel_receive(&mut self, token: Token) {
+        self.cancel(Kind::Receive.user_data(token.0));
+    }
+
+    /// Sends the bytes from `offset` on.
+    #[inline]
+    pub(crate) fn send(&mut self, token: Token, socket: &Socket, bytes: Vec<u8>, offset: usize) {
+        let rest = &bytes[offset..];
+        let len = u32::try_from(rest.len()).unwrap_or(u32::MAX);
+        let entry =
+            opcode::Send::new(self.fd_of(socket), rest.as_ptr(), len).flags(libc::MSG_NOSIGNAL);
+        let sending = Some(Sending {
+            token,
+            bytes,
+            offset,
+        });
+        let slot = if let Some(slot) = self.free_sending.pop() {
+            self.sending[slot] = sending;
+            slot
+        } else {
+            self.sending.push(sending);
+            self.sending.len() - 1
+        };
+        let entry = entry.build().user_data(Kind::Send.user_data(slot as u64));
+        self.in_flight += 1;
+        self.push(entry);
+    }
+
+    /// Cancels everything that was asked of this socket.
+    pub(crate) fn cancel_all(&mut self, socket: &Socket) {
+        let entry = opcode::AsyncCancel2::new(CancelBuilder::fd(self.fd_of(socket)).all())
+            .build()
+            .user_data(Kind::Unwatched.user_data(0));
+        self.push(entry);
+    }
+
+    /// Shuts the sending side of a socket.
+    pub(crate) fn shutdown_send(&mut self, socket: &Socket) {
+        let entry = opcode::Shutdown::new(self.fd_of(socket), libc::SHUT_WR)
+            .build()
+            .flags(Flags::SKIP_SUCCESS)
+            .user_data(Kind::Unwatched.user_data(0));
+        self.push(entry);
+    }
+
+    /// Whether entering the kernel would do something: there is something to submit, or the
+    /// kernel has work of this ring to do, or completions that found no room.
+    #[inline]
+    pub(crate) fn has_work(&mut self) -> bool {
+        if !self.closing.borrow().is_empty() || !self.overflow.is_empty() {
+            return true;
+        }
+        let submissions = self.uring.submission();
+        !submissions.is_empty() || submissions.taskrun() || submissions.cq_overflow()
+    }
+
+    /// Whether completions wait to be taken.
+    #[inline]
+    pub(crate) fn has_events(&mut self) -> bool {
+        !self.uring.completion().is_empty()
+    }
+
+    /// Submits what was asked for and has the kernel do what it has to do for this ring.
+    ///
+    /// # Errors
+    ///
+    /// Only such as leave the ring unusable.
+    #[inline]
+    pub(crate) fn enter(&mut self) -> io::Result<()> {
+        self.close_dropped();
+        loop {
+            self.refill_submissions();
+            let submissions = u32::try_from(self.uring.submission().len()).unwrap_or(u32::MAX);
+            let submitter = self.uring.submitter();
+            let flags = EnterFlags::GETEVENTS.bits();
+            // SAFETY: no argument is passed besides the flags. The entries that get submitted were
+            // checked by whoever pushed them, see `push`.
+            let entered = unsafe { submitter.enter::<libc::sigset_t>(submissions, 0, flags, None) };
+            match entered {
+                Ok(_) if self.overflow.is_empty() => return Ok(()),
+                Ok(_) => {}
+                Err(error) => {
+                    return match error.raw_os_error() {
+                        // Interrupted, or completions must be taken first: the next turn goes on.
+                        Some(libc::EINTR | libc::EAGAIN | libc::EBUSY) => Ok(()),
+                        _ => Err(error),
+                    };
+                }
+            }
+        }
+    }
+
+    /// Takes up to `max` completions, in the order in which they happened.
+    #[inline]
+    pub(crate) fn reap(&mut self, max: usize, mut each: impl FnMut(Event)) {
+        let mut taken = 0;
+        while taken < max {
+            let Some(completion) = self.uring.completion().next() else {
+                return;
+            };
+            if let Some(event) = self.event(&completion) {
+                each(event);
+                taken += 1;
+            }
+        }
+    }
+
+    /// From now on, completions wake the shard. Enter and look for completions once more before
+    /// sleeping: those that came before woke nobody.
+    pub(crate) fn enable_wakeups(&mut self) {
+        self.uring.completion().enable_eventfd();
+    }
+
+    /// From now on, completions wake nobody.
+    pub(crate) fn disable_wakeups(&mut self) {
+        self.uring.completion().disable_eventfd();
+    }
+
+    #[inline]
+    fn event(&mut self, completion: &cqueue::Entry) -> Option<Event> {
+        let number = completion.user_data() & ((1 << Token::BITS) - 1);
+        let more = cqueue::more(completion.flags());
+        let result = match completion.result() {
+            error @ ..0 => Err(io::Error::from_raw_os_error(-error)),
+            value => Ok(value.unsigned_abs()),
+        };
+        let kind = Kind::of(completion.user_data());
+        if kind != Kind::Unwatched && !more {
+            self.in_flight -= 1;
+        }
+        match kind {
+            Kind::Unwatched => None,
+            Kind::Accept => Some(Event::Accepted {
+                listener: usize::try_from(number).unwrap_or(usize::MAX),
+                result: result.map(|fd| {
+                    // SAFETY: a successful accept's result is a new descriptor that nobody owns.
+                    let fd = unsafe { OwnedFd::from_raw_fd(fd.cast_signed()) };
+                    Socket {
+                        fd: ManuallyDrop::new(fd),
+                        closing: Rc::clone(&self.closing),
+                    }
+                }),
+                more,
+            }),
+            Kind::Receive => {
+                let len = *result.as_ref().unwrap_or(&0);
+                let received = match cqueue::buffer_select(completion.flags()) {
+                    // SAFETY: id and length are those of this receive's completion, and each
+                    // completion comes here once.
+                    Some(id) => unsafe { self.buffers.lend(id, len) },
+                    None => Received::end(),
+                };
+                Some(Event::Received {
+                    token: Token(number),
+                    // A failed receive may have taken a buffer too: dropped, it goes back.
+                    result: result.map(|_| received),
+                    more,
+                })
+            }
+            Kind::Send => {
+                let slot = usize::try_from(number).ok()?;
+                let sending = self.sending.get_mut(slot)?.take()?;
+                self.free_sending.push(slot);
+                Some(Event::Sent {
+                    token: sending.token,
+                    bytes: sending.bytes,
+                    offset: sending.offset,
+                    result: result.map(|taken| taken as usize),
+                })
+            }
+        }
+    }
+
+    /// The descriptor of a socket of this ring. That of another ring would be closed by that one,
+    /// in no order with what is asked of this one.
+    #[inline]
+    fn fd_of(&self, socket: &Socket) -> Fd {
+        assert!(
+            Rc::ptr_eq(&self.closing, &socket.closing),
+            "a socket belongs to the ring that accepted it"
+        );
+        Fd(socket.fd.as_raw_fd())
+    }
+
+    fn cancel(&mut self, user_data: u64) {
+        let entry = opcode::AsyncCancel::new(user_data)
+            .build()
+            .user_data(Kind::Unwatched.user_data(0));
+        self.push(entry);
+    }
+
+    /// Queues an entry for the kernel, behind all those before.
+    ///
+    /// Every entry that gets here is valid until it completes: its descriptor is open (sockets are
+    /// closed by an entry behind it, listeners when the ring is dropped), its memory, if any,
+    /// belongs to the ring.
+    #[inline]
+    fn push(&mut self, entry: Entry) {
+        if self.overflow.is_empty() {
+            // SAFETY: see above.
+            let pushed = unsafe { self.uring.submission().push(&entry) };
+            if pushed.is_ok() {
+                return;
+            }
+        }
+        self.overflow.push_back(entry);
+    }
+
+    fn refill_submissions(&mut self) {
+        while let Some(entry) = self.overflow.front() {
+            // SAFETY: see `push`.
+            let pushed = unsafe { self.uring.submission().push(entry) };
+            if pushed.is_err() {
+                return;
+            }
+            self.overflow.pop_front();
+        }
+    }
+
+    /// Has the kernel close the sockets that were dropped, behind what was asked of them.
+    #[inline]
+    fn close_dropped(&mut self) {
+        if self.closing.borrow().is_empty() {
+            return;
+        }
+        for fd in self.closing.take() {
+            // The entry owns the descriptor from here on.
+            let entry = opcode::Close::new(Fd(fd.into_raw_fd()))
+                .build()
+                .flags(Flags::SKIP_SUCCESS)
+                .user_data(Kind::Unwatched.user_data(0));
+            self.push(entry);
+        }
+    }
+
+    /// Cancels everything and waits for the last completions. Gives back whether all are in.
+    fn wind_down(&mut self) -> bool {
+        let deadline = Instant::now() + DROP_WAIT;
+        while self.in_flight > 0 || !self.overflow.is_empty() {
+            if self.enter().is_err() || Instant::now() >= deadline {
+                return false;
+            }
+            let timeout = Timespec::from(Duration::from_millis(10));
+            // That nothing was there to cancel, or not all of it in time, is seen by `in_flight`.
+            let _ = self
+                .uring
+                .submitter()
+                .register_sync_cancel(Some(timeout), CancelBuilder::any());
+            self.reap(usize::MAX, drop);
+        }
+        // The sockets that the last completions brought.
+        self.enter().is_ok() && self.overflow.is_empty()
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        let idle = self.wind_down();
+        // SAFETY: `uring` is not used again: this runs once, at the end.
+        unsafe { ManuallyDrop::drop(&mut self.uring) };
+        if !idle {
+            // The kernel may still read and write our memory. Better lose it than reuse it.
+            tracing::error!(
+                in_flight = self.in_flight,
+                "the kernel did not let go of a ring's operations in time; their memory is lost"
+            );
+            return;
+        }
+        // SAFETY: `buffers` is not used again, as above. Nothing is in flight on the ring.
+        unsafe { ManuallyDrop::drop(&mut self.buffers) };
+        // SAFETY: `sending` is not used again, as above. Nothing is in flight on the ring.
+        unsafe { ManuallyDrop::drop(&mut self.sending) };
+    }
+}
+
+/// A ring with the flags that a shard's ring has; [`super::host`] tries it too.
+pub(super) fn build(submissions: u32, completions: u32) -> io::Result<IoUring> {
+    IoUring::builder()
+        .setup_cqsize(completions)
+        .setup_single_issuer()
+        .setup_defer_taskrun()
+        .setup_taskrun_flag()
+        .setup_submit_all()
+        .setup_clamp()
+        .dontfork()
+        .build(submissions)
+}

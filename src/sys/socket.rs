@@ -1,0 +1,81 @@
+//! Listening sockets: one per shard and address, sharing the address by SO_REUSEPORT.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+/// Listens on one address with so many sockets, so that every shard has one of its own. The kernel
+/// spreads connections over them by a hash of the addresses.
+///
+/// With port 0 the kernel chooses a port, the same for all.
+///
+/// # Errors
+///
+/// `AddrInUse` also where another program, or another run of this one, shares the port by
+/// SO_REUSEPORT itself: half of the connections would silently go there.
+pub(crate) fn listen(
+    address: SocketAddr,
+    backlog: u32,
+    sockets: usize,
+) -> io::Result<(SocketAddr, Vec<TcpListener>)> {
+    if address.port() != 0 {
+        // Without SO_REUSEPORT, this fails if anybody listens there.
+        open(address, false)?;
+    }
+    let mut bound = address;
+    let mut listeners = Vec::with_capacity(sockets);
+    for _ in 0..sockets {
+        let socket = open(bound, true)?;
+        socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+        let listener = TcpListener::from(socket);
+        bound = listener.local_addr()?;
+        listeners.push(listener);
+    }
+    Ok((bound, listeners))
+}
+
+/// A bound socket. It stays blocking: io_uring's accept fails with EAGAIN on one that is not.
+fn open(address: SocketAddr, share: bool) -> io::Result<Socket> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(share)?;
+    // Accepted sockets inherit it.
+    socket.set_tcp_nodelay(true)?;
+    if address.is_ipv6() {
+        // So that 0.0.0.0 and [::] can be listened on side by side.
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&SockAddr::from(address))?;
+    Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use super::*;
+
+    #[test]
+    fn all_sockets_share_one_port() {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let (bound, listeners) = listen(any, 8, 3).unwrap();
+        assert_ne!(bound.port(), 0);
+        for listener in &listeners {
+            assert_eq!(listener.local_addr().unwrap(), bound);
+        }
+        TcpStream::connect(bound).unwrap();
+    }
+
+    #[test]
+    fn a_port_that_somebody_shares_is_in_use() {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let (bound, _held) = listen(any, 8, 2).unwrap();
+        let error = listen(bound, 8, 2).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+}
