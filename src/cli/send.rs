@@ -1,0 +1,188 @@
+//! `corelane send`: one request, or several, and what came back.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use corelane::client::{Client, Reply};
+use corelane::protocol::{ErrorBody, codes};
+
+use super::Failure;
+
+#[derive(Args)]
+pub(super) struct Arguments {
+    /// Server's address
+    #[arg(value_name = "ADDR", default_value = "127.0.0.1:8700")]
+    address: SocketAddr,
+    /// Message code: 0 is PING, 1 is ECHO
+    #[arg(long, value_name = "N")]
+    code: u16,
+    /// Body as text
+    #[arg(long, value_name = "TEXT", group = "content")]
+    body: Option<String>,
+    /// Body as hexadecimal digits; spaces are ignored
+    #[arg(long, value_name = "HEX", group = "content", value_parser = parse_hex)]
+    hex: Option<Bytes>,
+    /// Body from a file
+    #[arg(long, value_name = "FILE", group = "content")]
+    file: Option<PathBuf>,
+    /// How many times, one after the other
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    count: u64,
+    /// How long to wait for the connection and for each reply, like 500ms
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_timeout)]
+    timeout: Duration,
+}
+
+/// A type of its own, since clap takes `Vec` for a list of values.
+#[derive(Clone)]
+struct Bytes(Vec<u8>);
+
+pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let body = arguments.content()?;
+    let mut client = Client::connect(arguments.address, arguments.timeout).map_err(Failure::run)?;
+    let mut out = std::io::stdout().lock();
+    for _ in 0..arguments.count {
+        let sent_at = Instant::now();
+        client.send(arguments.code, &body).map_err(Failure::run)?;
+        let reply = client.receive().map_err(Failure::run)?;
+        if reply.code == codes::ERROR {
+            return Err(Failure::Run(describe_error(&reply)));
+        }
+        writeln!(out, "{}", describe(&reply, sent_at.elapsed())).map_err(Failure::run)?;
+    }
+    Ok(())
+}
+
+impl Arguments {
+    fn content(&self) -> Result<Vec<u8>, Failure> {
+        if let Some(path) = &self.file {
+            return std::fs::read(path).map_err(|error| {
+                Failure::Usage(format!("cannot read {}: {error}", path.display()))
+            });
+        }
+        let text = self.body.as_ref().map(|text| text.clone().into_bytes());
+        let hex = self.hex.as_ref().map(|bytes| bytes.0.clone());
+        Ok(text.or(hex).unwrap_or_default())
+    }
+}
+
+/// A reply as a line: `ECHO (code 1), 5 bytes in 0.08 ms: hello`.
+fn describe(reply: &Reply, took: Duration) -> String {
+    let name = match reply.code {
+        codes::PING => "PING (code 0)".to_owned(),
+        codes::ECHO => "ECHO (code 1)".to_owned(),
+        code => format!("code {code}"),
+    };
+    let bytes = reply.body.len();
+    let unit = if bytes == 1 { "byte" } else { "bytes" };
+    let took_ms = took.as_secs_f64() * 1000.0;
+    let separator = if bytes == 0 { "" } else { ": " };
+    let body = readable(&reply.body);
+    format!("{name}, {bytes} {unit} in {took_ms:.2} ms{separator}{body}")
+}
+
+fn describe_error(reply: &Reply) -> String {
+    match ErrorBody::parse(&reply.body) {
+        Ok(error) => format!(
+            "the server answered ERROR {} to code {}: {}",
+            error.reason_name(),
+            error.answered,
+            error.text
+        ),
+        Err(malformed) => malformed.to_string(),
+    }
+}
+
+/// Text where it is text that a terminal can show, hexadecimal digits where not.
+fn readable(body: &[u8]) -> String {
+    match std::str::from_utf8(body) {
+        Ok(text) if !text.chars().any(|c| c.is_control() && c != '\t') => text.to_owned(),
+        _ => body
+            .chunks(4)
+            .map(|group| {
+                group.iter().fold(String::new(), |mut digits, byte| {
+                    let _ = write!(digits, "{byte:02x}");
+                    digits
+                })
+            })
+            .collect::<Vec<String>>()
+            .join(" "),
+    }
+}
+
+fn parse_hex(text: &str) -> Result<Bytes, String> {
+    let digits: Vec<char> = text.chars().filter(|c| !c.is_whitespace()).collect();
+    if !digits.len().is_multiple_of(2) {
+        return Err(format!(
+            "{} digits are no whole number of bytes: give two for each",
+            digits.len()
+        ));
+    }
+    digits
+        .chunks(2)
+        .map(|pair| {
+            // from_str_radix would take a sign, too.
+            let byte: String = pair.iter().filter(|c| c.is_ascii_hexdigit()).collect();
+            u8::from_str_radix(&byte, 16)
+                .ok()
+                .filter(|_| byte.len() == 2)
+                .ok_or_else(|| {
+                    let pair: String = pair.iter().collect();
+                    format!("{pair:?} is not two hexadecimal digits")
+                })
+        })
+        .collect::<Result<_, _>>()
+        .map(Bytes)
+}
+
+fn parse_timeout(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(Duration::ZERO) => Err("must be longer than nothing".to_owned()),
+        Ok(timeout) => Ok(timeout),
+        Err(error) => Err(format!("{error}; give a time like 5s or 500ms")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replies_are_lines_that_people_can_read() {
+        let reply = |code, body: &[u8]| Reply {
+            code,
+            body: body.to_vec(),
+        };
+        let took = Duration::from_micros(84);
+        let cases = [
+            (reply(0, b""), "PING (code 0), 0 bytes in 0.08 ms"),
+            (reply(1, b"h"), "ECHO (code 1), 1 byte in 0.08 ms: h"),
+            (
+                reply(1000, b"\x00\x01\xff\x10\x20"),
+                "code 1000, 5 bytes in 0.08 ms: 0001ff10 20",
+            ),
+        ];
+        for (reply, line) in cases {
+            assert_eq!(describe(&reply, took), line);
+        }
+    }
+
+    #[test]
+    fn hexadecimal_digits_come_in_pairs() {
+        assert_eq!(parse_hex("00 ff1e").unwrap().0, [0, 255, 30]);
+        assert_eq!(
+            parse_hex("abc").err().unwrap(),
+            "3 digits are no whole number of bytes: give two for each"
+        );
+        assert_eq!(
+            parse_hex("zz").err().unwrap(),
+            "\"zz\" is not two hexadecimal digits"
+        );
+        assert!(parse_hex("+1").is_err());
+        assert!(parse_hex("éa").is_err());
+    }
+}

@@ -1,0 +1,6 @@
+//! The process around the shards: starting them, stopping them, signals, logs.
+
+pub mod logging;
+pub(crate) mod placement;
+pub mod signals;
+pub mod worker;

@@ -1,0 +1,414 @@
+//! The server as a library: build it, start it, stop it.
+//!
+//! Each shard gets a thread of its own, pinned where the configuration says so, with a glommio
+//! executor on it. [`ServerBuilder::start`] returns when all of them accept connections.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use glommio::{LocalExecutorBuilder, Placement};
+
+use super::placement::{PlacementError, place};
+use crate::config::{Config, ConfigError};
+use crate::handler::{Context, Reply, Request, Router, panic};
+use crate::metrics::Counters;
+use crate::shard::Settings;
+use crate::shard::run::{self, Control};
+use crate::sys::{cpus, host, socket};
+
+/// The server could not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The configuration is wrong: the caller's mistake.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Two handlers were given for one code: the caller's mistake.
+    #[error("message code {code} has two handlers: give each code one")]
+    DuplicateHandler {
+        /// The code.
+        code: u16,
+    },
+    /// The shards do not fit the CPUs.
+    #[error(transparent)]
+    Placement(#[from] PlacementError),
+    /// The host can't run the server.
+    #[error("this host can't run corelane: {}", lacks.join("; "))]
+    Host {
+        /// What it lacks and how to mend it, a sentence each.
+        lacks: Vec<String>,
+    },
+    /// An address can't be listened on.
+    #[error("cannot listen on {address}: {}", listen_problem(error))]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the operating system says.
+        error: io::Error,
+    },
+    /// A shard did not come up.
+    #[error("shard {shard} did not start: {reason}")]
+    Shard {
+        /// Which one.
+        shard: usize,
+        /// Why.
+        reason: String,
+    },
+}
+
+fn listen_problem(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "another program listens there already".to_owned(),
+        io::ErrorKind::AddrNotAvailable => "this host has no such address".to_owned(),
+        io::ErrorKind::PermissionDenied => {
+            "that takes more rights (ports below 1024 are privileged)".to_owned()
+        }
+        _ => error.to_string(),
+    }
+}
+
+/// The server ended by itself: a shard failed.
+#[derive(Debug, thiserror::Error)]
+#[error("shard {shard} failed: {reason}")]
+pub struct ServeError {
+    shard: usize,
+    reason: String,
+}
+
+/// Puts a server together; see [`Server::builder`].
+pub struct ServerBuilder<S> {
+    config: Config,
+    factory: Arc<dyn Fn(usize) -> S + Send + Sync>,
+    router: Router<S>,
+    duplicate: Option<u16>,
+}
+
+impl<S: 'static> ServerBuilder<S> {
+    /// Has a synchronous handler answer the requests with this code. It borrows the state of its
+    /// shard and the request's body; what it returns is the reply.
+    #[must_use]
+    pub fn handler<F>(mut self, code: u16, handler: F) -> Self
+    where
+        F: Fn(&S, Context<'_>, &[u8]) -> Reply + Send + Sync + 'static,
+    {
+        if !self.router.handler(code, handler) {
+            self.duplicate = Some(code);
+        }
+        self
+    }
+
+    /// Has an asynchronous handler answer the requests with this code. It may await whatever
+    /// glommio offers; the next frames of its connection wait meanwhile.
+    #[must_use]
+    pub fn async_handler<F, Fut>(mut self, code: u16, handler: F) -> Self
+    where
+        F: Fn(Rc<S>, Request) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Reply> + 'static,
+    {
+        if !self.router.async_handler(code, handler) {
+            self.duplicate = Some(code);
+        }
+        self
+    }
+
+    /// Starts the server; returns when all shards accept connections.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`] says whose mistake it is. Nothing is left running.
+    pub fn start(self) -> Result<Server, StartError> {
+        self.config.validate()?;
+        if let Some(code) = self.duplicate {
+            return Err(StartError::DuplicateHandler { code });
+        }
+        let allowed = cpus::allowed().map_err(|error| StartError::Host {
+            lacks: vec![format!("its CPUs can't be told: {error}")],
+        })?;
+        let placement = place(&self.config.shards, &allowed, cpus::parallelism())?;
+        check_host(placement.len(), self.config.limits.connections)?;
+        let (addresses, listeners) = listen(&self.config, placement.len())?;
+        panic::keep_reports();
+
+        let mut server = Server {
+            addresses,
+            shards: Vec::new(),
+            handle: ServerHandle {
+                controls: Arc::new(controls(placement.len())?),
+            },
+        };
+        let (report, reports) = mpsc::channel();
+        for (number, (cpu, listeners)) in placement.into_iter().zip(listeners).enumerate() {
+            let plan = Plan {
+                number,
+                cpu,
+                listeners,
+                config: self.config.clone(),
+                factory: Arc::clone(&self.factory),
+                router: self.router.clone(),
+                handle: server.handle.clone(),
+                report: report.clone(),
+            };
+            let thread = std::thread::Builder::new()
+                .name(format!("shard-{number}"))
+                .spawn(move || plan.run())
+                .map_err(|error| StartError::Shard {
+                    shard: number,
+                    reason: format!("no thread for it: {error}"),
+                })?;
+            server.shards.push(thread);
+        }
+        drop(report);
+        for _ in 0..server.shards.len() {
+            match reports.recv() {
+                Ok(Ok(())) => {}
+                // Dropping the server stops the shards that did come up.
+                Ok(Err(error)) => return Err(error),
+                Err(mpsc::RecvError) => {
+                    return Err(StartError::Shard {
+                        shard: 0,
+                        reason: "its thread panicked".to_owned(),
+                    });
+                }
+            }
+        }
+        Ok(server)
+    }
+}
+
+/// A running server. Dropping it stops it and waits until it has stopped.
+#[derive(Debug)]
+pub struct Server {
+    addresses: Vec<SocketAddr>,
+    shards: Vec<JoinHandle<Result<Counters, ServeError>>>,
+    handle: ServerHandle,
+}
+
+impl Server {
+    /// A server whose handlers need no state.
+    pub fn builder(config: Config) -> ServerBuilder<()> {
+        Server::builder_with_state(config, |_shard| ())
+    }
+
+    /// A server whose handlers get the state of their shard. The factory makes one for each shard,
+    /// on the shard's own thread, given the shard's number: the state needs neither `Send` nor a
+    /// lock.
+    pub fn builder_with_state<S, F>(config: Config, factory: F) -> ServerBuilder<S>
+    where
+        S: 'static,
+        F: Fn(usize) -> S + Send + Sync + 'static,
+    {
+        ServerBuilder {
+            config,
+            factory: Arc::new(factory),
+            router: Router::new(),
+            duplicate: None,
+        }
+    }
+
+    /// The addresses that it listens on, in the order of `server.listen`, with the real port where
+    /// that said 0.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// How many shards it runs.
+    pub fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// A handle to stop it from wherever.
+    pub fn handle(&self) -> ServerHandle {
+        self.handle.clone()
+    }
+
+    /// Waits until the server has stopped: somebody told a handle to, or a shard failed. Gives
+    /// back what each shard has counted, in shard order.
+    ///
+    /// # Errors
+    ///
+    /// [`ServeError`] names the shard that failed; the others were stopped.
+    pub fn wait(mut self) -> Result<Vec<Counters>, ServeError> {
+        self.join().into_iter().collect()
+    }
+
+    fn join(&mut self) -> Vec<Result<Counters, ServeError>> {
+        self.shards
+            .drain(..)
+            .enumerate()
+            .map(|(shard, thread)| {
+                thread.join().unwrap_or_else(|payload| {
+                    Err(ServeError {
+                        shard,
+                        reason: format!("it panicked: {}", panic::message_of(payload.as_ref())),
+                    })
+                })
+            })
+            .collect()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.handle.stop();
+        self.join();
+    }
+}
+
+/// Stops a server from wherever: it can be cloned and sent to other threads.
+#[derive(Clone, Debug)]
+pub struct ServerHandle {
+    controls: Arc<Vec<Arc<Control>>>,
+}
+
+impl ServerHandle {
+    /// Has the server stop: no new connections, replies that are queued already are flushed within
+    /// `timeouts.stop_ms`. Returns at once; [`Server::wait`] waits.
+    pub fn stop(&self) {
+        for control in self.controls.iter() {
+            control.stop();
+        }
+    }
+
+    /// Has the server stop without waiting for what is queued.
+    pub fn stop_at_once(&self) {
+        for control in self.controls.iter() {
+            control.stop_at_once();
+        }
+    }
+}
+
+/// What a shard's thread needs to know.
+struct Plan<S> {
+    number: usize,
+    cpu: Option<usize>,
+    listeners: Vec<TcpListener>,
+    config: Config,
+    factory: Arc<dyn Fn(usize) -> S + Send + Sync>,
+    router: Router<S>,
+    handle: ServerHandle,
+    report: mpsc::Sender<Result<(), StartError>>,
+}
+
+impl<S: 'static> Plan<S> {
+    fn run(self) -> Result<Counters, ServeError> {
+        let Plan { number, handle, .. } = &self;
+        let (number, handle) = (*number, handle.clone());
+        // Whatever ends this shard ends the server: half a server would go unnoticed.
+        let _stop = StopOnDrop(handle);
+        let report = self.report.clone();
+        let outcome = self.run_shard();
+        outcome.map_err(|reason| {
+            // Nobody listens any more if the shard had come up.
+            let _ = report.send(Err(StartError::Shard {
+                shard: number,
+                reason: reason.clone(),
+            }));
+            tracing::error!(shard = number, reason, "a shard failed");
+            ServeError {
+                shard: number,
+                reason,
+            }
+        })
+    }
+
+    fn run_shard(self) -> Result<Counters, String> {
+        let placement = self.cpu.map_or(Placement::Unbound, Placement::Fixed);
+        let executor = LocalExecutorBuilder::new(placement)
+            .name("shard")
+            .ring_depth(EXECUTOR_RING_DEPTH)
+            .io_memory(EXECUTOR_IO_BYTES)
+            .preempt_timer(Duration::from_micros(run::YIELD_US))
+            .make()
+            .map_err(|error| format!("no executor for it: {error}"))?;
+        let log = &self.config.log;
+        let stats_us = u64::from(log.stats_seconds) * 1_000_000;
+        executor.run(async move {
+            let start = run::Start {
+                number: u16::try_from(self.number).unwrap_or(u16::MAX),
+                settings: Settings::from(&self.config),
+                busy_poll_us: u64::from(self.config.shards.busy_poll_us),
+                stats_us: (stats_us > 0).then_some(stats_us),
+                router: self.router,
+                state: Rc::new((self.factory)(self.number)),
+                listeners: self.listeners,
+                control: Arc::clone(&self.handle.controls[self.number]),
+            };
+            let report = self.report;
+            let ready = move || {
+                // Nobody listens any more if another shard did not come up.
+                let _ = report.send(Ok(()));
+            };
+            run::run(start, ready)
+                .await
+                .map_err(|error| format!("its io_uring: {error}"))
+        })
+    }
+}
+
+/// Submission entries of the executor's own rings: they carry timers and wake-ups, not messages.
+const EXECUTOR_RING_DEPTH: usize = 128;
+/// Memory that the executor locks for file I/O, per ring; the least that it takes.
+const EXECUTOR_IO_BYTES: usize = 64 * 1024;
+
+struct StopOnDrop(ServerHandle);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
+fn check_host(shards: usize, connections_wanted: u32) -> Result<(), StartError> {
+    let file_limit = host::raise_file_limit();
+    let lacks = host::lacks(shards);
+    if !lacks.is_empty() {
+        return Err(StartError::Host {
+            lacks: lacks.iter().map(ToString::to_string).collect(),
+        });
+    }
+    let possible = host::connections_per_shard(file_limit, shards);
+    if possible < u64::from(connections_wanted) {
+        tracing::warn!(
+            "the limit of open files ({file_limit}) leaves room for {possible} connections per \
+             shard, less than limits.connections = {connections_wanted}; raise it with `ulimit -n` \
+             or LimitNOFILE="
+        );
+    }
+    Ok(())
+}
+
+fn controls(shards: usize) -> Result<Vec<Arc<Control>>, StartError> {
+    (0..shards)
+        .map(|shard| {
+            Control::new()
+                .map(Arc::new)
+                .map_err(|error| StartError::Shard {
+                    shard,
+                    reason: format!("no eventfd for it: {error}"),
+                })
+        })
+        .collect()
+}
+
+/// The listeners of each shard, one for each address.
+fn listen(
+    config: &Config,
+    shards: usize,
+) -> Result<(Vec<SocketAddr>, Vec<Vec<TcpListener>>), StartError> {
+    let mut addresses = Vec::new();
+    let mut listeners: Vec<Vec<TcpListener>> = (0..shards).map(|_| Vec::new()).collect();
+    for &address in &config.server.listen {
+        let (bound, sockets) = socket::listen(address, config.server.backlog, shards)
+            .map_err(|error| StartError::Listen { address, error })?;
+        addresses.push(bound);
+        for (of_shard, listener) in listeners.iter_mut().zip(sockets) {
+            of_shard.push(listener);
+        }
+    }
+    Ok((addresses, listeners))
+}
