@@ -1,0 +1,373 @@
+//! How does one corelane shard compare with a hand-written epoll loop and with plain glommio
+//! sockets, when all three do the same work on the same frames?
+//!
+//! Each server is a process of its own on one CPU; a closed-loop client on another CPU checks
+//! every reply. The servers take turns within each repeat and the order rotates, so that what
+//! disturbs the machine meets all of them; ratios are taken within a repeat, then their median.
+//! Then: what does busy polling buy a single connection? README.md, beside this file, says what
+//! the columns mean and how CPU time is accounted for.
+
+#![allow(clippy::expect_used)] // what cannot fail here says so
+#![allow(clippy::cast_precision_loss)] // counts and nanoseconds of a few seconds fit a double
+#![allow(clippy::cast_possible_truncation)] // only the seeds of bodies are cut
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::str::FromStr;
+use std::time::Duration;
+
+use self::support::client::{BODY_BYTES, Load, Measured, measure};
+use self::support::flags::{Flag, Flags};
+use self::support::machine::{CpuTime, Cpus, describe};
+use self::support::server::{Kind, Server, corelane_binary, selected};
+use self::support::stats::{Spread, Table, digits};
+use self::support::{Failure, machine};
+
+mod support;
+
+const FLAGS: &[Flag] = &[
+    Flag {
+        name: "--repeats",
+        value: "N",
+        meaning: "how often each server takes its turn (5)",
+    },
+    Flag {
+        name: "--seconds",
+        value: "S",
+        meaning: "how long each turn is measured, after a warm-up (2)",
+    },
+    Flag {
+        name: "--only",
+        value: "NAME",
+        meaning: "corelane, epoll or glommio; may be repeated (all)",
+    },
+    Flag {
+        name: "--case",
+        value: "N/P",
+        meaning: "connections and pipeline depth; may be repeated (64/1, 64/32, 1/1)",
+    },
+    Flag {
+        name: "--server-cpu",
+        value: "N",
+        meaning: "where the servers run (the first allowed)",
+    },
+    Flag {
+        name: "--client-cpu",
+        value: "N",
+        meaning: "where the client runs (another one)",
+    },
+    Flag {
+        name: "--binary",
+        value: "PATH",
+        meaning: "another corelane binary (the one just built)",
+    },
+    Flag {
+        name: "--busy-poll-us",
+        value: "N",
+        meaning: "shards.busy_poll_us of corelane in the cases (50)",
+    },
+];
+
+const WARM_UP_MAX: Duration = Duration::from_millis(500);
+
+fn main() -> ExitCode {
+    support::main("echo", FLAGS, bench)
+}
+
+fn bench(flags: &Flags) -> Result<(), Failure> {
+    let plan = Plan::from_flags(flags)?;
+    println!("{}", describe());
+    println!("{}", plan.cpus);
+    if let Some(caveat) = CpuTime::caveat() {
+        println!("{caveat}");
+    }
+    println!(
+        "{} repeats of {} s each, bodies of {BODY_BYTES} bytes, every reply checked; \
+         median [min..max]",
+        plan.repeats,
+        plan.measured.as_secs_f64()
+    );
+    machine::raise_open_files()?;
+    for case in &plan.cases {
+        let turns = plan.run(case, &plan.servers)?;
+        print_case(case, plan.cpus, &plan.servers, &turns);
+    }
+    if let Some(corelane) = plan.corelane_alone() {
+        busy_poll(&plan, corelane)?;
+    }
+    Ok(())
+}
+
+/// What was asked for.
+struct Plan {
+    repeats: usize,
+    measured: Duration,
+    cases: Vec<Case>,
+    servers: Vec<Kind>,
+    cpus: Cpus,
+}
+
+impl Plan {
+    fn from_flags(flags: &Flags) -> Result<Plan, Failure> {
+        let repeats = flags.last("--repeats", "a whole number from 1 on")?;
+        let seconds = flags.last("--seconds", "a number of seconds above 0")?;
+        let (repeats, seconds) = (repeats.unwrap_or(5), seconds.unwrap_or(2.0));
+        if repeats == 0 {
+            return Err(Failure::Words("--repeats must be at least 1".to_owned()));
+        }
+        let measured = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+        if measured.is_zero() {
+            return Err(Failure::Words(format!(
+                "--seconds takes a number of seconds above 0, and `{seconds}` is not one"
+            )));
+        }
+        let busy_poll_us = flags.last("--busy-poll-us", "a number of microseconds")?;
+        let kinds = Kind::all(corelane_binary(flags)?, busy_poll_us.unwrap_or(50));
+        let cpu = |name| flags.last(name, "the number of a CPU");
+        Ok(Plan {
+            repeats,
+            measured,
+            cases: cases(flags)?,
+            servers: selected(kinds, flags.all("--only"))?,
+            cpus: Cpus::choose(cpu("--server-cpu")?, cpu("--client-cpu")?)?,
+        })
+    }
+
+    /// The binary to look at busy polling with, if that was asked for.
+    fn corelane_alone(&self) -> Option<&Path> {
+        self.servers.iter().find_map(|kind| match kind {
+            Kind::Corelane { binary, .. } if self.cases.contains(&ALONE) => Some(binary.as_path()),
+            _ => None,
+        })
+    }
+
+    /// For each server what each repeat gave, in the order of `servers`.
+    fn run(&self, case: &Case, servers: &[Kind]) -> Result<Vec<Vec<Measured>>, Failure> {
+        let mut turns: Vec<Vec<Measured>> = servers.iter().map(|_| Vec::new()).collect();
+        for repeat in 0..self.repeats {
+            for turn in 0..servers.len() {
+                let index = (repeat + turn) % servers.len();
+                let measured = self.measure(case, &servers[index])?;
+                eprintln!(
+                    "  repeat {}/{} {}/{} {}: {} messages/s",
+                    repeat + 1,
+                    self.repeats,
+                    case.connections,
+                    case.pipeline,
+                    servers[index],
+                    digits(per_second(&measured)),
+                );
+                turns[index].push(measured);
+            }
+        }
+        Ok(turns)
+    }
+
+    fn measure(&self, case: &Case, kind: &Kind) -> Result<Measured, Failure> {
+        let server = Server::start(kind, self.cpus.server)?;
+        let load = Load {
+            connections: case.connections,
+            pipeline: case.pipeline,
+            warm_up: WARM_UP_MAX.min(self.measured),
+            measured: self.measured,
+            cpu: self.cpus.client,
+        };
+        measure(&load, server.address(), || server.cpu_time()).map_err(|failure| match failure {
+            Failure::Running(sentence) => Failure::Running(format!("with {kind}, {sentence}")),
+            words @ Failure::Words(_) => words,
+        })
+    }
+}
+
+/// So many connections, each with so many requests under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Case {
+    connections: usize,
+    pipeline: usize,
+}
+
+const ALONE: Case = Case {
+    connections: 1,
+    pipeline: 1,
+};
+
+impl FromStr for Case {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Case, ()> {
+        let (connections, pipeline) = text.split_once('/').ok_or(())?;
+        let at_least_one = |text: &str| text.parse().ok().filter(|&n| n > 0).ok_or(());
+        Ok(Case {
+            connections: at_least_one(connections)?,
+            pipeline: at_least_one(pipeline)?,
+        })
+    }
+}
+
+fn cases(flags: &Flags) -> Result<Vec<Case>, Failure> {
+    let given: Vec<Case> = flags
+        .all("--case")
+        .map(|text| {
+            text.parse().map_err(|()| {
+                Failure::Words(format!(
+                    "--case takes connections/pipeline like 64/32, and `{text}` is not that"
+                ))
+            })
+        })
+        .collect::<Result<_, _>>()?;
+    if !given.is_empty() {
+        return Ok(given);
+    }
+    let case = |connections, pipeline| Case {
+        connections,
+        pipeline,
+    };
+    Ok(vec![case(64, 1), case(64, 32), ALONE])
+}
+
+fn print_case(case: &Case, cpus: Cpus, servers: &[Kind], turns: &[Vec<Measured>]) {
+    let round_trip = match case.pipeline {
+        1 => "round trip of a message".to_owned(),
+        depth => format!("round trip of a batch of {depth}"),
+    };
+    println!(
+        "\n{} connection{}, pipeline {} ({round_trip})\n",
+        case.connections,
+        if case.connections == 1 { "" } else { "s" },
+        case.pipeline
+    );
+    let mut table = Table::new(&[
+        "server",
+        "messages/s",
+        "server CPU us/message",
+        "messages/server CPU s",
+        "p50 us",
+        "p99 us",
+        "server busy",
+        "client CPU us/message",
+        "client busy",
+        "ready at client",
+    ]);
+    for (kind, turns) in servers.iter().zip(turns) {
+        let spread = |value: fn(&Measured) -> f64| Spread::of(turns.iter().map(value));
+        table.row(vec![
+            kind.name().to_owned(),
+            spread(per_second).text(),
+            spread(server_us).text(),
+            spread(per_server_second).text(),
+            spread(|turn| turn.p50_us).text(),
+            spread(|turn| turn.p99_us).text(),
+            spread(|turn| turn.server.ran.as_secs_f64() / turn.seconds).percent(),
+            spread(|turn| turn.client.ran.as_secs_f64() / turn.seconds * 1e6 / per_second(turn))
+                .text(),
+            spread(|turn| turn.client.ran.as_secs_f64() / turn.seconds).percent(),
+            digits(spread(|turn| turn.ready).median),
+        ]);
+    }
+    println!("{table}");
+    if cpus.server != cpus.client {
+        for (kind, turns) in servers.iter().zip(turns) {
+            print_disturbance(kind, turns);
+        }
+    }
+    print_ratios(case, servers, turns);
+}
+
+/// Says so where somebody else had the CPUs for more than one part in a hundred.
+fn print_disturbance(kind: &Kind, turns: &[Measured]) {
+    let waited_at_most = |of: fn(&Measured) -> CpuTime| {
+        let shares = turns.iter().map(|turn| {
+            let waited = of(turn).waited.unwrap_or_default();
+            waited.as_secs_f64() / turn.seconds
+        });
+        Spread::of(shares).max
+    };
+    let server = waited_at_most(|turn| turn.server);
+    let client = waited_at_most(|turn| turn.client);
+    if server.max(client) > 0.01 {
+        println!(
+            "disturbed: with {kind}, other programs kept the server off its CPU for up to {:.1}% \
+             of a repeat, the client for up to {:.1}%\n",
+            server * 100.0,
+            client * 100.0,
+        );
+    }
+}
+
+/// The first server against each of the others, repeat by repeat.
+fn print_ratios(case: &Case, servers: &[Kind], turns: &[Vec<Measured>]) {
+    let (Some((first, others)), Some((base, peers))) = (servers.split_first(), turns.split_first())
+    else {
+        return;
+    };
+    if others.is_empty() {
+        return;
+    }
+    let mut table = Table::new(&["ratio", "messages/server CPU s", "messages/s", "expected"]);
+    for (kind, peer) in others.iter().zip(peers) {
+        let ratio = |value: fn(&Measured) -> f64| {
+            Spread::of(
+                base.iter()
+                    .zip(peer)
+                    .map(|(ours, theirs)| value(ours) / value(theirs)),
+            )
+        };
+        table.row(vec![
+            format!("{first} / {kind}"),
+            ratio(per_server_second).text(),
+            ratio(per_second).text(),
+            expected(case, first, kind).to_owned(),
+        ]);
+    }
+    println!("{table}");
+}
+
+/// What the ratio should be; a fact to print, nothing fails by it.
+fn expected(case: &Case, first: &Kind, other: &Kind) -> &'static str {
+    match (first, other) {
+        (Kind::Corelane { .. }, _) if *case == ALONE => "-",
+        (Kind::Corelane { .. }, Kind::Epoll) => "at least 1.0",
+        (Kind::Corelane { .. }, Kind::Glommio) => "at least 1.2",
+        _ => "-",
+    }
+}
+
+/// One connection that polls before it sleeps, against one that sleeps at once.
+fn busy_poll(plan: &Plan, binary: &Path) -> Result<(), Failure> {
+    let servers = [50, 0].map(|busy_poll_us| Kind::Corelane {
+        binary: binary.to_owned(),
+        busy_poll_us,
+    });
+    let turns = plan.run(&ALONE, &servers)?;
+    println!("\nbusy polling: 1 connection, pipeline 1 (round trip of a message)\n");
+    let mut table = Table::new(&["shards.busy_poll_us", "p50 us", "p99 us", "server busy"]);
+    for (busy_poll_us, turns) in ["50", "0"].into_iter().zip(&turns) {
+        let spread = |value: fn(&Measured) -> f64| Spread::of(turns.iter().map(value));
+        table.row(vec![
+            busy_poll_us.to_owned(),
+            spread(|turn| turn.p50_us).text(),
+            spread(|turn| turn.p99_us).text(),
+            spread(|turn| turn.server.ran.as_secs_f64() / turn.seconds).percent(),
+        ]);
+    }
+    println!("{table}");
+    let ratios = turns[0].iter().zip(&turns[1]);
+    let ratio = Spread::of(ratios.map(|(polls, sleeps)| polls.p50_us / sleeps.p50_us));
+    println!(
+        "p50 with 50 / p50 with 0: {} (expected: at most 0.5)",
+        ratio.text()
+    );
+    Ok(())
+}
+
+fn per_second(turn: &Measured) -> f64 {
+    turn.messages / turn.seconds
+}
+
+fn server_us(turn: &Measured) -> f64 {
+    turn.server.ran.as_secs_f64() * 1e6 / turn.messages
+}
+
+fn per_server_second(turn: &Measured) -> f64 {
+    turn.messages / turn.server.ran.as_secs_f64()
+}
