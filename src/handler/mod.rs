@@ -17,6 +17,7 @@ mod reply;
 mod router;
 mod task;
 
+pub(crate) use context::Exchange;
 pub use context::{ConnectionId, Context, Request};
 pub(crate) use reply::Content;
 pub use reply::Reply;

@@ -106,14 +106,13 @@ impl<S> fmt::Debug for Router<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::handler::{ConnectionId, Content};
+    use crate::handler::{ConnectionId, Content, Exchange};
 
     fn run(router: &Router<String>, code: u16, body: &[u8]) -> Option<(Content, Vec<u8>)> {
         let Handler::Sync(handler) = router.get(code)? else {
             panic!("not a synchronous handler");
         };
-        let mut out = Vec::new();
-        let context = Context {
+        let mut exchange = Exchange {
             connection: ConnectionId {
                 shard: 0,
                 slot: 0,
@@ -121,10 +120,10 @@ mod tests {
             },
             code,
             frame_bytes_max: 100,
-            out: &mut out,
+            out: Vec::new(),
         };
-        let reply = handler(&"state".to_owned(), context, body);
-        Some((reply.0, out))
+        let reply = handler(&"state".to_owned(), Context(&mut exchange), body);
+        Some((reply.0, exchange.out))
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Answers on their way into a connection's outbound buffer, and which of them end it.
+//! Answers on their way into a connection's send queue, and which of them end it.
 
 use crate::handler::panic::Panicked;
 use crate::handler::{Content, Reply};
@@ -7,9 +7,8 @@ use crate::protocol::{HEADER_BYTES, Reason, encode, encode_error};
 
 use super::settings::Settings;
 
-/// Where the answers of one connection go.
+/// What answering one connection's requests takes besides its send queue, `out` below.
 pub(super) struct Answers<'a> {
-    pub(super) out: &'a mut Vec<u8>,
     pub(super) bad_frames: &'a mut u32,
     pub(super) counters: &'a mut Counters,
     pub(super) settings: &'a Settings,
@@ -21,35 +20,46 @@ const ERROR_BYTES: usize = HEADER_BYTES + 4;
 impl Answers<'_> {
     /// Answers a request of this code. Gives the cause if that ends the connection.
     #[inline]
-    pub(super) fn reply(&mut self, code: u16, reply: Reply) -> Option<CloseCause> {
+    pub(super) fn reply(
+        &mut self,
+        out: &mut Vec<u8>,
+        code: u16,
+        reply: Reply,
+    ) -> Option<CloseCause> {
         match reply.0 {
             Content::Written => {
                 self.counters.frames_sent += 1;
                 None
             }
-            other => self.reply_slowly(code, other),
+            other => self.reply_slowly(out, code, other),
         }
     }
 
-    fn reply_slowly(&mut self, code: u16, content: Content) -> Option<CloseCause> {
+    fn reply_slowly(
+        &mut self,
+        out: &mut Vec<u8>,
+        code: u16,
+        content: Content,
+    ) -> Option<CloseCause> {
         match content {
             Content::Written | Content::Nothing => None,
             Content::Frame { code: other, body } => {
                 let fits = HEADER_BYTES + body.len() <= self.settings.frame_bytes_max;
-                if !fits || encode(self.out, other.unwrap_or(code), &body).is_err() {
-                    return self.too_long(code, body.len());
+                if !fits || encode(out, other.unwrap_or(code), &body).is_err() {
+                    return self.too_long(out, code, body.len());
                 }
                 self.counters.frames_sent += 1;
                 None
             }
-            Content::Error { reason, text } => self.error(code, reason, &text),
-            Content::TooLong { body_bytes } => self.too_long(code, body_bytes),
+            Content::Error { reason, text } => self.error(out, code, reason, &text),
+            Content::TooLong { body_bytes } => self.too_long(out, code, body_bytes),
         }
     }
 
     /// Answers with ERROR, and does what its reason asks for.
     pub(super) fn error(
         &mut self,
+        out: &mut Vec<u8>,
         answered: u16,
         reason: Reason,
         text: &str,
@@ -57,7 +67,7 @@ impl Answers<'_> {
         if self.settings.reply_errors {
             let room = self.settings.frame_bytes_max.saturating_sub(ERROR_BYTES);
             encode_error(
-                self.out,
+                out,
                 answered,
                 reason,
                 &text[..text.floor_char_boundary(room)],
@@ -78,7 +88,12 @@ impl Answers<'_> {
     }
 
     /// Answers a request whose handler panicked.
-    pub(super) fn panicked(&mut self, code: u16, panicked: &Panicked) -> CloseCause {
+    pub(super) fn panicked(
+        &mut self,
+        out: &mut Vec<u8>,
+        code: u16,
+        panicked: &Panicked,
+    ) -> CloseCause {
         self.counters.handler_panics += 1;
         tracing::error!(
             code,
@@ -86,22 +101,22 @@ impl Answers<'_> {
             backtrace = panicked.backtrace,
             "a handler panicked; its connection is closed"
         );
-        self.failed(code);
+        self.failed(out, code);
         CloseCause::HandlerPanic
     }
 
-    fn too_long(&mut self, code: u16, body_bytes: usize) -> Option<CloseCause> {
+    fn too_long(&mut self, out: &mut Vec<u8>, code: u16, body_bytes: usize) -> Option<CloseCause> {
         tracing::error!(
             code,
             body_bytes,
             frame_bytes_max = self.settings.frame_bytes_max,
             "a handler's reply does not fit a frame; its connection is closed"
         );
-        self.failed(code)
+        self.failed(out, code)
     }
 
-    fn failed(&mut self, code: u16) -> Option<CloseCause> {
+    fn failed(&mut self, out: &mut Vec<u8>, code: u16) -> Option<CloseCause> {
         let text = format!("the handler of message code {code} failed");
-        self.error(code, Reason::Internal, &text)
+        self.error(out, code, Reason::Internal, &text)
     }
 }

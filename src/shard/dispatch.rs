@@ -9,7 +9,7 @@ use super::answers::Answers;
 use super::connection::Connection;
 use super::io::{Io, Operation};
 use crate::handler::panic::caught;
-use crate::handler::{ConnectionId, Context, Handler, HandlerTask, Request};
+use crate::handler::{ConnectionId, Context, Exchange, Handler, HandlerTask, Request};
 use crate::metrics::CloseCause;
 use crate::protocol::{Decoded, Reason};
 
@@ -23,13 +23,6 @@ enum Halt {
     Handling,
     /// The connection is to end.
     Ended(CloseCause),
-}
-
-/// The request that is being handled, for the case that its handler panics.
-struct AtWork {
-    code: u16,
-    /// Where its reply begins in the outbound buffer.
-    reply_start: usize,
 }
 
 impl<I: Io, S: 'static> Shard<I, S> {
@@ -46,49 +39,46 @@ impl<I: Io, S: 'static> Shard<I, S> {
             ..
         } = connection;
         let in_flight_bytes = outbound.in_flight_bytes();
+        let mut exchange = Exchange {
+            connection: id,
+            code: 0,
+            frame_bytes_max: self.settings.frame_bytes_max,
+            out: outbound.take_queue(&mut self.spare),
+        };
         let mut answers = Answers {
-            out: outbound.tail(&mut self.spare),
             bad_frames,
             counters: &mut self.counters,
             settings: &self.settings,
         };
-        let mut at_work = AtWork {
-            code: 0,
-            reply_start: answers.out.len(),
-        };
+        let mut reply_start = exchange.out.len();
         // Panics are caught around all frames of a slice, not around each: it is the handler at
         // work that panics, and the replies before its own are whole.
         let outcome = caught(|| {
             let mut frames = decoder.frames(slice, self.settings.frame_bytes_max);
             loop {
-                if answers.out.len() + in_flight_bytes >= self.settings.outbound_high_bytes {
+                if exchange.out.len() + in_flight_bytes >= self.settings.outbound_high_bytes {
                     return Halt::Paused;
                 }
                 let frame = match frames.next() {
                     Some(Decoded::Whole(frame)) => frame,
                     None | Some(Decoded::Incomplete { .. }) => return Halt::Starved,
-                    Some(bad) => match refuse(&mut answers, &bad) {
+                    Some(bad) => match refuse(&mut answers, &mut exchange.out, &bad) {
                         Some(cause) => return Halt::Ended(cause),
                         None => continue,
                     },
                 };
                 answers.counters.frames_received += 1;
-                at_work.code = frame.code;
-                at_work.reply_start = answers.out.len();
+                exchange.code = frame.code;
+                reply_start = exchange.out.len();
                 let end = match self.router.get(frame.code) {
                     Some(Handler::Sync(handler)) => {
-                        let context = Context {
-                            connection: id,
-                            code: frame.code,
-                            frame_bytes_max: self.settings.frame_bytes_max,
-                            out: answers.out,
-                        };
-                        let reply = handler(&self.state, context, frame.body);
-                        answers.reply(frame.code, reply)
+                        let reply = handler(&self.state, Context(&mut exchange), frame.body);
+                        answers.reply(&mut exchange.out, frame.code, reply)
                     }
                     Some(Handler::Async(_)) if self.handlers >= self.settings.handlers_max => {
                         answers.counters.overloaded += 1;
                         answers.error(
+                            &mut exchange.out,
                             frame.code,
                             Reason::Overloaded,
                             "too many requests are at work",
@@ -110,7 +100,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
                     }
                     None => {
                         let text = format!("unknown message code {}", frame.code);
-                        answers.error(frame.code, Reason::UnknownCode, &text)
+                        answers.error(&mut exchange.out, frame.code, Reason::UnknownCode, &text)
                     }
                 };
                 if let Some(cause) = end {
@@ -119,9 +109,10 @@ impl<I: Io, S: 'static> Shard<I, S> {
             }
         });
         let halt = outcome.unwrap_or_else(|panicked| {
-            answers.out.truncate(at_work.reply_start);
-            Halt::Ended(answers.panicked(at_work.code, &panicked))
+            exchange.out.truncate(reply_start);
+            Halt::Ended(answers.panicked(&mut exchange.out, exchange.code, &panicked))
         });
+        connection.outbound.put_queue(exchange.out, &mut self.spare);
         match halt {
             Halt::Starved => {}
             Halt::Paused => connection.paused = true,
@@ -132,11 +123,12 @@ impl<I: Io, S: 'static> Shard<I, S> {
 }
 
 /// Answers what is no good frame.
-fn refuse(answers: &mut Answers<'_>, bad: &Decoded<'_>) -> Option<CloseCause> {
+fn refuse(answers: &mut Answers<'_>, out: &mut Vec<u8>, bad: &Decoded<'_>) -> Option<CloseCause> {
     match *bad {
         Decoded::BadChecksum { code, .. } => {
             answers.counters.frames_received += 1;
             answers.error(
+                out,
                 code,
                 Reason::BadChecksum,
                 "the checksum does not match the body",
@@ -147,7 +139,7 @@ fn refuse(answers: &mut Answers<'_>, bad: &Decoded<'_>) -> Option<CloseCause> {
                 "a length of {length} is not between 8 and {}",
                 answers.settings.frame_bytes_max
             );
-            answers.error(code, Reason::BadLength, &text)
+            answers.error(out, code, Reason::BadLength, &text)
         }
         Decoded::Whole(_) | Decoded::Incomplete { .. } => None,
     }

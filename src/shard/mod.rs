@@ -314,16 +314,17 @@ impl<I: Io, S: 'static> Shard<I, S> {
             return;
         };
         connection.handling = false;
+        let mut out = connection.outbound.take_queue(&mut self.spare);
         let mut answers = Answers {
-            out: connection.outbound.tail(&mut self.spare),
             bad_frames: &mut connection.bad_frames,
             counters: &mut self.counters,
             settings: &self.settings,
         };
         let end = match outcome.result {
-            Ok(reply) => answers.reply(outcome.code, reply),
-            Err(panicked) => Some(answers.panicked(outcome.code, &panicked)),
+            Ok(reply) => answers.reply(&mut out, outcome.code, reply),
+            Err(panicked) => Some(answers.panicked(&mut out, outcome.code, &panicked)),
         };
+        connection.outbound.put_queue(out, &mut self.spare);
         if let Some(cause) = end {
             self.end(id, cause);
         }
@@ -378,7 +379,6 @@ impl<I: Io, S: 'static> Shard<I, S> {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
-        connection.outbound.settle(&mut self.spare);
         match connection.next_phase() {
             Some(Phase::Closing(cause)) => {
                 self.close(id, cause);

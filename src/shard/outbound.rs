@@ -14,13 +14,23 @@ pub(super) struct Outbound {
 }
 
 impl Outbound {
-    /// Where the next frame is to be appended.
+    /// The queue, for frames to be appended. It must come back with [`Outbound::put_queue`].
     #[inline]
-    pub(super) fn tail(&mut self, spare: &mut SpareBuffers) -> &mut Vec<u8> {
+    pub(super) fn take_queue(&mut self, spare: &mut SpareBuffers) -> Vec<u8> {
         if self.queued.capacity() == 0 {
-            self.queued = spare.take();
+            return spare.take();
         }
-        &mut self.queued
+        std::mem::take(&mut self.queued)
+    }
+
+    /// Takes the queue back, longer or not.
+    #[inline]
+    pub(super) fn put_queue(&mut self, queue: Vec<u8>, spare: &mut SpareBuffers) {
+        if queue.is_empty() {
+            spare.give(queue);
+        } else {
+            self.queued = queue;
+        }
     }
 
     /// Bytes that the kernel has not taken yet.
@@ -77,14 +87,6 @@ impl Outbound {
     /// Forgets what is queued; a send in flight stays in flight.
     pub(super) fn discard(&mut self, spare: &mut SpareBuffers) {
         spare.give(std::mem::take(&mut self.queued));
-    }
-
-    /// Gives the buffer back if nothing was put into it.
-    #[inline]
-    pub(super) fn settle(&mut self, spare: &mut SpareBuffers) {
-        if self.queued.is_empty() && self.queued.capacity() > 0 {
-            spare.give(std::mem::take(&mut self.queued));
-        }
     }
 }
 
@@ -149,7 +151,9 @@ mod tests {
             for step in steps {
                 match step {
                     Step::Queue(bytes) => {
-                        outbound.tail(&mut spare).extend_from_slice(&bytes);
+                        let mut queue = outbound.take_queue(&mut spare);
+                        queue.extend_from_slice(&bytes);
+                        outbound.put_queue(queue, &mut spare);
                         model.extend(bytes);
                     }
                     Step::Send => {
@@ -182,9 +186,9 @@ mod tests {
         let mut spare = SpareBuffers::default();
         spare.give(Vec::with_capacity(100));
         let mut outbound = Outbound::default();
-        outbound.tail(&mut spare);
+        let queue = outbound.take_queue(&mut spare);
         assert_eq!(spare.0.len(), 0);
-        outbound.settle(&mut spare);
+        outbound.put_queue(queue, &mut spare);
         assert_eq!(spare.0.len(), 1);
         assert_eq!(outbound.queued.capacity(), 0);
     }
