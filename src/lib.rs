@@ -1,4 +1,86 @@
-//! corelane: a thread-per-core, shared-nothing TCP message server for Linux.
+//! A thread-per-core, shared-nothing TCP message server for Linux.
+//!
+//! Each CPU core runs one *shard*: a listener, an io_uring, connections, buffers, handlers and
+//! state of its own. On the way of a message no lock is taken and no other core's memory is
+//! touched. Four guarantees hold on the wire:
+//!
+//! 1. Replies leave a connection in the order of its requests, whatever the handlers wait for.
+//! 2. A frame is sent whole, or the connection is closed.
+//! 3. What is meant for a connection that is gone never reaches another one.
+//! 4. A client that shuts its sending side still gets every reply to what it had sent.
+//!
+//! # A complete small server
+//!
+//! It keeps a sum per shard, answers slowly on another code, and stops when it is told to.
+//!
+//! ```
+//! use std::cell::Cell;
+//! use std::time::Duration;
+//!
+//! use corelane::client::Client;
+//! use corelane::config::Override;
+//! use corelane::protocol::codes;
+//! use corelane::{Config, Reply, Server, apps};
+//!
+//! const ADD: u16 = 1000;
+//! const LATER: u16 = 1001;
+//!
+//! // Each shard makes a state of its own, on its own thread: no Send, no lock.
+//! struct State {
+//!     sum: Cell<u64>,
+//! }
+//!
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let config = Config::load(
+//!         None,
+//!         &[
+//!             Override::parse("server.listen=[\"127.0.0.1:0\"]")?,
+//!             Override::parse("shards.count=1")?,
+//! #           Override::parse("shards.pin=false")?,
+//!         ],
+//!     )?;
+//!     let server = Server::builder_with_state(config, |_shard| State { sum: Cell::new(0) })
+//!         .handler(codes::PING, apps::ping)
+//!         // Synchronous: borrows the body, writes its reply in place, allocates nothing.
+//!         .handler(ADD, |state, context, body| {
+//!             let Ok(number) = body.try_into().map(u64::from_be_bytes) else {
+//!                 return Reply::error(corelane::protocol::Reason::BadBody, "eight bytes, please");
+//!             };
+//!             state.sum.set(state.sum.get().wrapping_add(number));
+//!             context.reply(&state.sum.get().to_be_bytes())
+//!         })
+//!         // Asynchronous: owns the request; the next frames of its connection wait meanwhile.
+//!         .async_handler(LATER, |_state, request| async move {
+//!             glommio::timer::sleep(Duration::from_millis(1)).await;
+//!             Reply::new(request.into_body())
+//!         })
+//!         .start()?;
+//!
+//!     let mut client = Client::connect(server.addresses()[0], Duration::from_secs(10))?;
+//!     client.send(ADD, &40_u64.to_be_bytes())?;
+//!     client.send(LATER, b"after a while")?;
+//!     client.send(ADD, &2_u64.to_be_bytes())?;
+//!     assert_eq!(client.receive()?.body, 40_u64.to_be_bytes());
+//!     assert_eq!(client.receive()?.body, b"after a while");
+//!     assert_eq!(client.receive()?.body, 42_u64.to_be_bytes());
+//!
+//!     server.handle().stop(); // from any thread
+//!     let counters = server.wait()?;
+//!     assert_eq!(counters[0].frames_received, 3);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # Where things are
+//!
+//! - [`Server`] builds, starts and stops a server; [`Config`] says how it is to run.
+//! - [`Context`], [`Request`] and [`Reply`] are what handlers see; [`apps`] has some that ship.
+//! - [`protocol`] is the wire; [`client`] a small blocking client.
+//! - [`shard`] is the event loop body over a seam to the world, for those who want to simulate a
+//!   server with their own handlers.
+//!
+//! Asynchronous handlers run on glommio, which a program names as
+//! `glommio = { package = "glommio-ng", version = "0.12" }`.
 
 pub mod apps;
 pub mod client;
@@ -13,3 +95,8 @@ mod sys;
 pub use config::Config;
 pub use handler::{ConnectionId, Context, Reply, Request};
 pub use process::worker::{ServeError, Server, ServerBuilder, ServerHandle, StartError};
+
+/// The README's programs are tested like this crate's own examples.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
