@@ -1,0 +1,225 @@
+//! The other end of a connection: what it sends, when, and how it behaves.
+
+use corelane::metrics::CloseCause;
+
+use crate::io::FakeIo;
+use crate::model::{Expected, Progress};
+use crate::random::Random;
+use crate::wire::Reader;
+
+/// What a peer is going to do.
+#[derive(Debug)]
+pub(crate) struct Script {
+    pub(crate) connect_us: u64,
+    pub(crate) listener: usize,
+    pub(crate) stream: Vec<u8>,
+    /// At most so many bytes are written at once.
+    pub(crate) chunk_bytes_max: usize,
+    pub(crate) gap_us_max: u64,
+    /// Shuts its sending side when all is written.
+    pub(crate) half_closes: bool,
+    pub(crate) reading: Reading,
+    /// How long after the server's end of the stream it ends its own; `None` for never.
+    pub(crate) farewell_us: Option<u64>,
+    /// Resets the connection at this time.
+    pub(crate) reset_us: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reading {
+    Eager,
+    /// Reads a little, then sleeps; so often at most.
+    Sleepy(usize),
+    Never,
+}
+
+/// A sleepy reader sleeps so long at a time, at most.
+const SLEEP_US_MAX: u64 = 40_000;
+
+/// A peer at work.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) script: Script,
+    pub(crate) expected: Expected,
+    pub(crate) progress: Progress,
+    pub(crate) reader: Reader,
+    /// Bytes that were judged.
+    pub(crate) judged_bytes: usize,
+    number: usize,
+    written_bytes: usize,
+    write_us: u64,
+    read_us: u64,
+    sleeps: usize,
+    /// When it ends its own side after the server has ended its.
+    farewell_at_us: Option<u64>,
+    random: Random,
+}
+
+impl Peer {
+    pub(crate) fn new(number: usize, script: Script, expected: Expected, random: Random) -> Peer {
+        Peer {
+            sleeps: match script.reading {
+                Reading::Sleepy(times) => times,
+                Reading::Eager | Reading::Never => 0,
+            },
+            write_us: script.connect_us,
+            script,
+            expected,
+            progress: Progress::default(),
+            reader: Reader::default(),
+            judged_bytes: 0,
+            number,
+            written_bytes: 0,
+            read_us: 0,
+            farewell_at_us: None,
+            random,
+        }
+    }
+
+    /// Whether it reads what comes and ends its side in time, so that it must get everything.
+    pub(crate) fn is_good(&self) -> bool {
+        self.script.reading != Reading::Never
+            && self.script.farewell_us.is_some()
+            && self.script.reset_us.is_none()
+    }
+
+    /// Why its connection is to end, if nothing breaks it.
+    pub(crate) fn end(&self, end_told: bool) -> Option<CloseCause> {
+        self.expected
+            .end
+            .or(end_told.then_some(CloseCause::PeerClosed))
+    }
+
+    /// Breaks the connection.
+    pub(crate) fn reset(&mut self, io: &mut FakeIo) {
+        io.links[self.number].broken = true;
+        let number = self.number;
+        io.note(|| format!("peer {number} resets"));
+    }
+
+    /// Does what it can do now.
+    pub(crate) fn act(&mut self, now_us: u64, io: &mut FakeIo) {
+        if now_us < self.script.connect_us || self.is_done(io) {
+            return;
+        }
+        if !io.links[self.number].connected {
+            io.connect(self.number, self.script.listener);
+        }
+        if self.script.reset_us.is_some_and(|at_us| at_us <= now_us) {
+            self.reset(io);
+            return;
+        }
+        if self.wants_to_write(io) && self.write_us <= now_us {
+            self.write(now_us, io);
+        }
+        if self.wants_to_read(io) && self.read_us <= now_us {
+            self.read(now_us, io);
+        }
+        let link = &mut io.links[self.number];
+        if link.shutdown_us.is_some() && link.read_bytes == link.taken.len() {
+            let farewell_at_us = self
+                .farewell_at_us
+                .or_else(|| Some(now_us + self.script.farewell_us?));
+            self.farewell_at_us = farewell_at_us;
+            link.inbound_ended |= farewell_at_us.is_some_and(|at_us| at_us <= now_us);
+        }
+    }
+
+    fn write(&mut self, now_us: u64, io: &mut FakeIo) {
+        let rest = &self.script.stream[self.written_bytes..];
+        let bytes_max = rest.len().min(self.script.chunk_bytes_max);
+        if bytes_max == 0 {
+            io.links[self.number].inbound_ended = true;
+            return;
+        }
+        let bytes = self.random.between(1, bytes_max);
+        io.arrive(self.number, &rest[..bytes]);
+        self.written_bytes += bytes;
+        self.write_us = now_us + self.random.between_us(0, self.script.gap_us_max);
+    }
+
+    fn read(&mut self, now_us: u64, io: &mut FakeIo) {
+        let link = &mut io.links[self.number];
+        let unread_bytes = link.taken.len() - link.read_bytes;
+        if self.sleeps > 0 {
+            self.sleeps -= 1;
+            self.read_us = now_us + self.random.between_us(0, SLEEP_US_MAX);
+            link.read_bytes += self.random.between(1, unread_bytes);
+        } else {
+            link.read_bytes += unread_bytes;
+        }
+    }
+
+    fn wants_to_write(&self, io: &FakeIo) -> bool {
+        let has_more = self.written_bytes < self.script.stream.len() || self.script.half_closes;
+        has_more && !io.links[self.number].inbound_ended
+    }
+
+    fn wants_to_read(&self, io: &FakeIo) -> bool {
+        let link = &io.links[self.number];
+        self.script.reading != Reading::Never && link.read_bytes < link.taken.len()
+    }
+
+    /// Its connection is over.
+    pub(crate) fn is_done(&self, io: &FakeIo) -> bool {
+        let link = &io.links[self.number];
+        link.broken || link.closed.is_some()
+    }
+
+    /// When it acts next.
+    pub(crate) fn next_us(&self, io: &FakeIo) -> Option<u64> {
+        if self.is_done(io) {
+            return None;
+        }
+        if !io.links[self.number].connected {
+            return Some(self.script.connect_us);
+        }
+        let writes = self.wants_to_write(io).then_some(self.write_us);
+        let reads = self.wants_to_read(io).then_some(self.read_us);
+        let farewell = self.farewell_us(io);
+        [writes, reads, farewell, self.script.reset_us]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// When it ends its own side because the server has ended its.
+    fn farewell_us(&self, io: &FakeIo) -> Option<u64> {
+        let link = &io.links[self.number];
+        let knows = link.shutdown_us.is_some() && link.read_bytes == link.taken.len();
+        if !knows || link.inbound_ended {
+            return None;
+        }
+        self.farewell_at_us.or(self.script.farewell_us)
+    }
+
+    /// Judges what has been sent to it since it was asked last.
+    pub(crate) fn judge(&mut self, io: &FakeIo, frame_bytes_max: usize, reply_errors: bool) {
+        let taken = &io.links[self.number].taken;
+        if self.judged_bytes == taken.len() {
+            return;
+        }
+        self.reader.feed(&taken[self.judged_bytes..]);
+        self.judged_bytes = taken.len();
+        loop {
+            let judged = self.reader.next(frame_bytes_max).and_then(|frame| {
+                let Some((code, body)) = frame else {
+                    return Ok(false);
+                };
+                self.progress
+                    .take(&self.expected, reply_errors, (code, &body))
+                    .map(|()| true)
+            });
+            match judged {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(wrong) => panic!("peer {}: {wrong}", self.number),
+            }
+        }
+    }
+
+    /// Replies that it has not got.
+    pub(crate) fn missing(&self, reply_errors: bool) -> usize {
+        self.progress.missing(&self.expected, reply_errors)
+    }
+}
