@@ -107,11 +107,6 @@ impl<Socket> Connection<Socket> {
             }
     }
 
-    /// Whether the connection stands between two requests, with nothing to send.
-    pub(super) fn is_quiet(&self) -> bool {
-        !self.handling && self.outbound.bytes() == 0 && self.decoder.held_bytes() == 0
-    }
-
     /// Whether an operation on the socket is still to complete.
     pub(super) fn is_in_flight(&self) -> bool {
         self.receive != Multishot::Idle || self.outbound.in_flight_bytes() > 0

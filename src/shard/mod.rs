@@ -159,11 +159,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
             if connection.phase != Phase::Open {
                 continue;
             }
-            if connection.is_quiet() {
-                self.close(id, CloseCause::Stop);
-            } else {
-                self.end(id, CloseCause::Stop);
-            }
+            self.end(id, CloseCause::Stop);
             self.settle(id);
         }
     }

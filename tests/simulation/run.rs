@@ -25,8 +25,6 @@ pub(crate) struct Run {
     pub(crate) now_us: u64,
     /// When the shard was told to stop.
     pub(crate) stop_us: Option<u64>,
-    /// Whose connection stood between two requests when the shard was told to stop.
-    pub(crate) between_requests: Vec<bool>,
     /// What the counters said when they were judged last.
     pub(crate) counters: Counters,
     /// Whose close has been judged.
@@ -88,7 +86,6 @@ impl Run {
             peers,
             now_us: scenario.start_us,
             stop_us: None,
-            between_requests: Vec::new(),
             counters: Counters::default(),
             scenario,
         }
@@ -146,25 +143,8 @@ impl Run {
             io.note(|| "stop".to_owned());
             io.stopping = true;
             self.stop_us = Some(self.now_us);
-            self.between_requests = (0..self.peers.len())
-                .map(|number| self.is_between_requests(number))
-                .collect();
             self.shard.stop();
         }
-    }
-
-    /// Whether this peer's connection may be closed at once when the shard stops.
-    fn is_between_requests(&mut self, number: usize) -> bool {
-        let received_bytes = self.shard.io_mut().links[number].received_bytes;
-        let mut ends = self.peers[number]
-            .expected
-            .requests
-            .iter()
-            .map(|r| r.ends_at);
-        let is_at_work = self.state.flows.borrow()[number]
-            .at_work_ends_at()
-            .is_some();
-        !is_at_work && (received_bytes == 0 || ends.any(|ends_at| ends_at == received_bytes))
     }
 
     /// On to the next turn: at once if something could happen, or when something will.
