@@ -39,6 +39,9 @@ const COMPLETIONS_PER_TURN: usize = 512;
 /// in microseconds.
 const CLOSE_US: u64 = 5_000_000;
 
+/// So many deadlines are no trouble, whosever they are.
+const DEADLINES_KEPT: usize = 1024;
+
 /// How long accepting pauses when the host has no room for another connection, unless one closes
 /// before, in microseconds.
 const ACCEPT_PAUSE_US: u64 = 100_000;
@@ -82,7 +85,8 @@ pub struct Turn {
     /// The latest time for the next turn, even if nothing happens; in the microseconds of
     /// [`Shard::turn`].
     pub wake_at_us: Option<u64>,
-    /// The shard has stopped: nothing is open, nothing is in flight.
+    /// The shard has stopped: no socket is open, none has an operation in flight. Asynchronous
+    /// handlers may still be at work; nobody waits for their replies.
     pub stopped: bool,
 }
 
@@ -141,13 +145,14 @@ impl<I: Io, S: 'static> Shard<I, S> {
     }
 
     /// Begins to stop: no new connections, what is queued is still sent, within
-    /// [`Settings::stop_us`]. Goes on with the turns that follow, until one says that it has
-    /// stopped.
-    pub fn stop(&mut self) {
+    /// [`Settings::stop_us`] from `now_us`. Goes on with the turns that follow, until one says that
+    /// it has stopped.
+    pub fn stop(&mut self, now_us: u64) {
         if self.stop_at_us.is_some() {
             return;
         }
-        self.stop_at_us = Some(self.now_us + self.settings.stop_us);
+        self.now_us = now_us;
+        self.stop_at_us = Some(now_us + self.settings.stop_us);
         for socket in self.waiting.drain(..) {
             self.io.submit(Operation::Close { socket });
         }
@@ -165,9 +170,9 @@ impl<I: Io, S: 'static> Shard<I, S> {
     }
 
     /// Stops without waiting: what is still queued is lost.
-    pub fn stop_at_once(&mut self) {
-        self.stop();
-        self.stop_at_us = Some(self.now_us);
+    pub fn stop_at_once(&mut self, now_us: u64) {
+        self.stop(now_us);
+        self.stop_at_us = Some(now_us);
     }
 
     /// What has been counted so far.
@@ -346,7 +351,25 @@ impl<I: Io, S: 'static> Shard<I, S> {
         if let Some(connection) = self.connections.get_mut(id) {
             connection.phase = Phase::Ending(cause);
             connection.decoder.discard();
-            self.deadlines.push_back((self.now_us + CLOSE_US, id));
+            // A stop gives queued replies as long as it has itself.
+            if self.stop_at_us.is_none() {
+                self.set_deadline(id);
+            }
+        }
+    }
+
+    fn set_deadline(&mut self, id: ConnectionId) {
+        self.forget_stale_deadlines();
+        self.deadlines.push_back((self.now_us + CLOSE_US, id));
+    }
+
+    /// Keeps connections that end before their time from piling up in the queue of deadlines: it
+    /// is cleared of them whenever half of it must be such.
+    fn forget_stale_deadlines(&mut self) {
+        if self.deadlines.len() > 2 * self.connections.len() + DEADLINES_KEPT {
+            let connections = &mut self.connections;
+            self.deadlines
+                .retain(|&(_, id)| connections.get_mut(id).is_some());
         }
     }
 
@@ -385,9 +408,15 @@ impl<I: Io, S: 'static> Shard<I, S> {
                 self.io.submit(Operation::ShutdownSend {
                     socket: &connection.socket,
                 });
+                if self.stop_at_us.is_some() {
+                    self.set_deadline(id);
+                }
             }
             None => {}
         }
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
         if let Phase::Closing(_) = connection.phase {
             return self.settle_closing(id);
         }

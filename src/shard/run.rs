@@ -167,8 +167,8 @@ impl Runner {
         if request > self.request {
             self.request = request;
             match request {
-                STOP => shard.stop(),
-                _ => shard.stop_at_once(),
+                STOP => shard.stop(self.clock.now_us()),
+                _ => shard.stop_at_once(self.clock.now_us()),
             }
         }
     }

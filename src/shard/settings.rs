@@ -11,7 +11,7 @@ pub struct Settings {
     pub frame_bytes_max: usize,
     /// The bad frame that ends a connection.
     pub bad_frames_max: u32,
-    /// Queued bytes below which a paused connection goes on.
+    /// Queued bytes below which a paused connection goes on; at least 1.
     pub outbound_low_bytes: usize,
     /// Queued bytes at which a connection is paused.
     pub outbound_high_bytes: usize,

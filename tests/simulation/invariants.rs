@@ -167,7 +167,7 @@ fn judge_deadlines(run: &mut Run) {
         }
     }
     if let Some(stop_us) = run.stop_us {
-        let end_us = stop_us + run.scenario.settings.stop_us.min(CLOSE_US) + GRACE_US;
+        let end_us = stop_us + run.scenario.settings.stop_us + GRACE_US;
         let open = run.shard.connections();
         assert!(
             open == 0 || now_us <= end_us,
@@ -225,11 +225,13 @@ fn judge_peer(run: &mut Run, number: usize) {
 
 /// Its connection broke, or its time was over.
 fn is_cut_short(run: &mut Run, number: usize) -> bool {
-    let stop_limit_us = run.scenario.settings.stop_us.min(CLOSE_US);
+    let stop_limit_us = run.scenario.settings.stop_us;
     let stop_end_us = run.stop_us.map(|stop_us| stop_us + stop_limit_us);
     let link = &run.shard.io_mut().links[number];
+    let linger_end_us = link.shutdown_us.map(|shutdown_us| shutdown_us + CLOSE_US);
     let closed_us = link.closed.map(|(at_us, _)| at_us);
-    link.broken || closed_us >= stop_end_us && stop_end_us.is_some()
+    let is_over = |end_us: Option<u64>| end_us.is_some() && closed_us >= end_us;
+    link.broken || run.stop_us.is_some() && (is_over(stop_end_us) || is_over(linger_end_us))
 }
 
 /// Counters that can only be told from the whole: exact if nobody's part of it is uncertain.

@@ -143,7 +143,7 @@ impl Run {
             io.note(|| "stop".to_owned());
             io.stopping = true;
             self.stop_us = Some(self.now_us);
-            self.shard.stop();
+            self.shard.stop(self.now_us);
         }
     }
 

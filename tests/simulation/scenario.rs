@@ -124,7 +124,7 @@ fn settings(class: Class, random: &mut Random) -> Settings {
         },
         frame_bytes_max,
         bad_frames_max: random.between(1, 5) as u32,
-        outbound_low_bytes: random.between(0, outbound_high_bytes - 1),
+        outbound_low_bytes: random.between(1, outbound_high_bytes - 1),
         outbound_high_bytes,
         handlers_max: match class {
             Class::Overload => random.between(1, 3),
