@@ -9,7 +9,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use glommio::{LocalExecutorBuilder, Placement};
 
@@ -322,7 +321,6 @@ impl<S: 'static> Plan<S> {
             .name("shard")
             .ring_depth(EXECUTOR_RING_DEPTH)
             .io_memory(EXECUTOR_IO_BYTES)
-            .preempt_timer(Duration::from_micros(run::YIELD_US))
             .make()
             .map_err(|error| format!("no executor for it: {error}"))?;
         let log = &self.config.log;

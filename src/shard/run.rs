@@ -1,5 +1,11 @@
 //! A shard in production: the glommio task that turns it, submits and parks, and [`Io`] over the
 //! ring.
+//!
+//! Invariant: whenever the shard's task waits inside glommio, an event of the kernel's is due or
+//! armed that wakes it; it never relies on glommio's word that it is runnable. For glommio (0.12)
+//! takes an executor whose preemption timer has fired before it ran anything for idle, and sleeps
+//! although tasks are runnable, until the next event. So the shard yields by waking itself through
+//! its eventfd, and looks after its handlers every [`GUARD_US`].
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -27,8 +33,15 @@ use crate::sys::clock::Clock;
 use crate::sys::{Event, Received, Ring, Socket, Token, Wakeup};
 
 /// How long a busy shard keeps the executor's other tasks waiting, in microseconds. It is also how
-/// often glommio looks after its own timers and files then.
-pub(crate) const YIELD_US: u64 = 1000;
+/// often glommio looks after its own timers and files then, and how late a request to stop may be
+/// heard.
+const YIELD_US: u64 = 2000;
+
+/// The same while asynchronous handlers are at work.
+const YIELD_TO_HANDLERS_US: u64 = 100;
+
+/// How long a parked shard leaves handlers at work unattended, in microseconds; see above.
+const GUARD_US: u64 = 10_000;
 
 /// Shares of the handlers' task queue; the shard itself has glommio's 1,000.
 const HANDLER_SHARES: usize = 500;
@@ -110,7 +123,7 @@ pub(crate) async fn run<S: 'static>(start: Start<S>, ready: impl FnOnce()) -> io
         busy_poll_us: start.busy_poll_us,
         parking,
         request: NO_REQUEST,
-        yield_at_us: YIELD_US,
+        yielded_at_us: 0,
         stats: Stats::new(start.number, start.stats_us),
     };
     // The first turn asks for the accepts, and entering the kernel starts them.
@@ -130,7 +143,7 @@ struct Runner {
     parking: Parking,
     /// The latest request that was carried out.
     request: u8,
-    yield_at_us: u64,
+    yielded_at_us: u64,
     stats: Stats,
 }
 
@@ -148,18 +161,37 @@ impl Runner {
             if turn.stopped {
                 return Ok(());
             }
-            if shard.handlers() > 0 || now_us >= self.yield_at_us {
-                self.yield_at_us = now_us + YIELD_US;
-                self.stats
-                    .log_if_due(now_us, shard.connections(), shard.counters());
-                glommio::executor().yield_task_queue_now().await;
-                self.carry_out_requests(shard);
-            }
-            if !turn.worked {
+            if now_us >= self.yielded_at_us + yield_interval_us(shard.handlers()) {
+                self.let_others_run(shard).await?;
+            } else if !turn.worked {
                 self.wait(shard, turn, now_us).await?;
-                self.carry_out_requests(shard);
             }
         }
+    }
+
+    /// Lets the executor's other tasks run, and looks after what is not the messages' business.
+    async fn let_others_run<S: 'static>(&mut self, shard: &mut Shard<RingIo, S>) -> io::Result<()> {
+        // What the turn asked for need not wait for the others.
+        shard.io_mut().ring.enter()?;
+        self.control.wakeup.wake();
+        self.park(shard, None).await
+    }
+
+    /// Sleeps inside glommio until woken, or for so long.
+    async fn park<S: 'static>(
+        &mut self,
+        shard: &mut Shard<RingIo, S>,
+        timeout_us: Option<u64>,
+    ) -> io::Result<()> {
+        self.parking
+            .park(timeout_us.map(Duration::from_micros))
+            .await?;
+        self.carry_out_requests(shard);
+        let now_us = self.clock.now_us();
+        self.yielded_at_us = now_us;
+        self.stats
+            .log_if_due(now_us, shard.connections(), shard.counters());
+        Ok(())
     }
 
     fn carry_out_requests<S: 'static>(&mut self, shard: &mut Shard<RingIo, S>) {
@@ -180,43 +212,42 @@ impl Runner {
         turn: Turn,
         now_us: u64,
     ) -> io::Result<()> {
-        let wake_at_us = turn
-            .wake_at_us
+        // Handlers at work have better use for the core than looking.
+        let handling = shard.handlers() > 0;
+        let park_at_us = now_us + if handling { 0 } else { self.busy_poll_us };
+        let guard_at_us = handling.then_some(now_us + GUARD_US);
+        let wake_at_us = [turn.wake_at_us, self.stats.due_at_us, guard_at_us]
             .into_iter()
-            .chain(self.stats.due_at_us)
+            .flatten()
             .min();
-        let park_at_us = now_us + self.busy_poll_us;
         let look_until_us = wake_at_us.map_or(park_at_us, |at_us| at_us.min(park_at_us));
         loop {
-            if shard.io_mut().is_due() || self.control.request() > self.request {
+            if shard.io_mut().is_due() {
                 return Ok(());
             }
-            let now_us = self.clock.now_us();
-            if now_us >= look_until_us {
+            if self.clock.now_us() >= look_until_us {
                 break;
             }
-            if shard.handlers() > 0 {
-                glommio::executor().yield_task_queue_now().await;
-            } else {
-                std::hint::spin_loop();
-            }
+            std::hint::spin_loop();
         }
-        let timeout = match wake_at_us {
-            Some(at_us) if at_us <= park_at_us => return Ok(()),
-            Some(at_us) => Some(Duration::from_micros(
-                at_us.saturating_sub(self.clock.now_us()),
-            )),
-            None => None,
-        };
         let ring = &mut shard.io_mut().ring;
         ring.enable_wakeups();
         // Completions from before wake nobody: look once more.
         ring.enter()?;
         if !shard.io_mut().is_due() {
-            self.parking.park(timeout).await?;
+            let timeout_us = wake_at_us.map(|at_us| at_us.saturating_sub(self.clock.now_us()));
+            self.park(shard, timeout_us).await?;
         }
         shard.io_mut().ring.disable_wakeups();
         Ok(())
+    }
+}
+
+fn yield_interval_us(handlers: usize) -> u64 {
+    if handlers == 0 {
+        YIELD_US
+    } else {
+        YIELD_TO_HANDLERS_US
     }
 }
 
