@@ -30,6 +30,7 @@ use crate::config::bounds;
 use crate::handler::{ConnectionId, HandlerOutcome, HandlerTask, Router};
 use crate::metrics::Counters;
 use crate::sys::clock::Clock;
+use crate::sys::host;
 use crate::sys::{Event, Received, Ring, Socket, Token, Wakeup};
 
 /// How long a busy shard keeps the executor's other tasks waiting, in microseconds. It is also how
@@ -106,7 +107,13 @@ pub(crate) struct Start<S> {
 /// What the kernel says against the ring.
 pub(crate) async fn run<S: 'static>(start: Start<S>, ready: impl FnOnce()) -> io::Result<Counters> {
     let listeners = start.listeners.len();
-    let io = RingIo::new(start.number, start.listeners, start.control.wakeup.clone())?;
+    let sockets_max = host::file_limit().min(start.settings.connections_max as u64);
+    let io = RingIo::new(
+        start.number,
+        start.listeners,
+        u32::try_from(sockets_max).unwrap_or(u32::MAX),
+        start.control.wakeup.clone(),
+    )?;
     let finished = Rc::clone(&io.finished);
     let parking = Parking::new(start.control.wakeup.clone(), finished)?;
     let mut shard = Shard::new(
@@ -328,10 +335,15 @@ pub(crate) struct RingIo {
 }
 
 impl RingIo {
-    fn new(shard: u16, listeners: Vec<TcpListener>, wakeup: Wakeup) -> io::Result<RingIo> {
+    fn new(
+        shard: u16,
+        listeners: Vec<TcpListener>,
+        sockets_max: u32,
+        wakeup: Wakeup,
+    ) -> io::Result<RingIo> {
         Ok(RingIo {
             shard,
-            ring: Ring::new(listeners, wakeup)?,
+            ring: Ring::new(listeners, sockets_max, wakeup)?,
             finished: Rc::default(),
             queue: glommio::executor().create_task_queue(
                 Shares::Static(HANDLER_SHARES),

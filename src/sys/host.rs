@@ -92,6 +92,11 @@ pub(crate) fn raise_file_limit() -> u64 {
     current.unwrap_or(u64::MAX)
 }
 
+/// How many files this process may have open.
+pub(crate) fn file_limit() -> u64 {
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
 /// How many connections each of so many shards can have under this limit of open files.
 pub(crate) fn connections_per_shard(file_limit: u64, shards: usize) -> u64 {
     let shards = (shards as u64).max(1);
