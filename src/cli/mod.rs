@@ -13,7 +13,12 @@ use corelane::config::{Config, ConfigError, Override};
 
 /// A thread-per-core, shared-nothing TCP message server. Without a command it serves.
 #[derive(Parser)]
-#[command(version, about, args_conflicts_with_subcommands = true)]
+#[command(
+    version,
+    about,
+    propagate_version = true,
+    args_conflicts_with_subcommands = true
+)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
