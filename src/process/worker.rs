@@ -167,12 +167,8 @@ impl<S: 'static> ServerBuilder<S> {
                 Ok(Ok(())) => {}
                 // Dropping the server stops the shards that did come up.
                 Ok(Err(error)) => return Err(error),
-                Err(mpsc::RecvError) => {
-                    return Err(StartError::Shard {
-                        shard: 0,
-                        reason: "its thread panicked".to_owned(),
-                    });
-                }
+                // All that were to report have, but for one whose thread has panicked.
+                Err(mpsc::RecvError) => return Err(server.failed_start()),
             }
         }
         Ok(server)
@@ -233,6 +229,17 @@ impl Server {
     /// [`ServeError`] names the shard that failed; the others were stopped.
     pub fn wait(mut self) -> Result<Vec<Counters>, ServeError> {
         self.join().into_iter().collect()
+    }
+
+    /// Stops what did come up; gives back what did not, and why.
+    fn failed_start(mut self) -> StartError {
+        self.handle.stop();
+        let failure = self.join().into_iter().find_map(Result::err);
+        let (shard, reason) = failure.map_or_else(
+            || (0, "nobody knows why".to_owned()),
+            |failure| (failure.shard, failure.reason),
+        );
+        StartError::Shard { shard, reason }
     }
 
     fn join(&mut self) -> Vec<Result<Counters, ServeError>> {
