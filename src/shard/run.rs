@@ -414,7 +414,7 @@ impl Io for RingIo {
             Operation::Receive { id, socket } => self.ring.receive(token_of(id), socket),
             Operation::CancelReceive { id } => self.ring.cancel_receive(token_of(id)),
             Operation::Cancel { socket } => self.ring.cancel_all(socket),
-            Operation::ShutdownSend { socket } => self.ring.shutdown_send(socket),
+            Operation::ShutdownSend { socket } => socket.shutdown_send(),
             Operation::Close { socket } => drop(socket),
             Operation::Accept { listener } => self.ring.accept(listener),
             Operation::CancelAccept { listener } => self.ring.cancel_accept(listener),
