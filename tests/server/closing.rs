@@ -1,0 +1,155 @@
+//! Connections that end: in good order, abruptly, by the thousand.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use corelane::protocol::codes;
+
+use crate::support::peer::{Peer, frame};
+use crate::support::program::serve;
+use crate::support::waiting::until;
+
+#[test]
+fn a_half_closed_client_gets_every_reply_and_then_the_end() {
+    let server = serve(&[]);
+    let partial = frame(codes::ECHO, &[1; 100]);
+    for cut in [0, 1, 2, 8, 107] {
+        let mut peer = Peer::connect(server.address());
+        let mut sender = peer.sender();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut stream = Vec::new();
+                for number in 0..3000u32 {
+                    stream.extend(frame(codes::ECHO, &number.to_be_bytes().repeat(40)));
+                }
+                stream.extend(&partial[..cut]);
+                sender.write_all(&stream).unwrap();
+                sender.shutdown(std::net::Shutdown::Write).unwrap();
+            });
+            for number in 0..3000u32 {
+                peer.expect(codes::ECHO, &number.to_be_bytes().repeat(40));
+            }
+            peer.expect_end();
+        });
+    }
+}
+
+#[test]
+fn a_client_that_says_nothing_and_shuts_gets_the_end() {
+    let server = serve(&[]);
+    let mut peer = Peer::connect(server.address());
+    peer.shut();
+    peer.expect_end();
+}
+
+#[test]
+fn resets_of_others_disturb_nobody() {
+    let server = serve(&[]);
+    let address = server.address();
+    let mut steady = Peer::connect(address);
+    steady.ping();
+    let files = server.open_files();
+
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let traffic = scope.spawn(|| {
+            let mut echoes = 0u64;
+            while !done.load(Ordering::Acquire) {
+                steady.echo(&echoes.to_be_bytes().repeat(20));
+                echoes += 1;
+            }
+            echoes
+        });
+        // `traffic` must end also where this thread fails.
+        let ends_traffic = SetOnDrop(&done);
+        let burst = frame(codes::ECHO, &[7; 2000]).repeat(50);
+        for round in 0..10 {
+            let mut peers: Vec<Peer> = (0..20).map(|_| Peer::connect(address)).collect();
+            for (index, peer) in peers.iter_mut().enumerate() {
+                peer.send_bytes(&burst[..burst.len() - round * index]);
+                if index % 2 == 0 {
+                    peer.expect(codes::ECHO, &[7; 2000]);
+                }
+            }
+            peers.into_iter().for_each(Peer::reset);
+        }
+        until("the server has let go of the reset connections", || {
+            (server.open_files() == files).then_some(())
+        });
+        drop(ends_traffic);
+        assert!(traffic.join().unwrap() > 0);
+    });
+    steady.ping();
+}
+
+struct SetOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+#[test]
+fn thousands_of_connections_leave_nothing_behind() {
+    const WAVES: usize = 20;
+    const PEERS_PER_WAVE: usize = 250;
+
+    let server = serve(&[]);
+    let wave = || {
+        let mut peers: Vec<Peer> = (0..PEERS_PER_WAVE)
+            .map(|_| Peer::connect(server.address()))
+            .collect();
+        for peer in &mut peers {
+            peer.send(codes::PING, b"");
+        }
+        for peer in &mut peers {
+            peer.expect(codes::PING, b"");
+        }
+    };
+    let files = server.open_files();
+    let until_closed = || {
+        until("the server has closed what its peers have closed", || {
+            (server.open_files() == files).then_some(())
+        });
+    };
+    // The first wave fills the server's spare buffers and tables.
+    wave();
+    until_closed();
+    let resident_bytes = server.resident_bytes();
+    for _ in 1..WAVES {
+        wave();
+    }
+    until_closed();
+    let grown_bytes = server.resident_bytes().saturating_sub(resident_bytes);
+    assert!(
+        grown_bytes < 8 << 20,
+        "{grown_bytes} bytes more than after the first wave"
+    );
+}
+
+#[test]
+fn every_shard_serves() {
+    let server = serve(&["shards.count=2", "log.level=debug"]);
+    let (address, remark) = server.announcement(0);
+    assert_eq!(remark, "(2 shards)");
+    // The kernel spreads connections by a hash of their addresses.
+    let mut peers = Vec::new();
+    let mut shards = BTreeSet::new();
+    until("both shards have served", || {
+        let mut peer = Peer::connect(address);
+        peer.ping();
+        peers.push(peer);
+        for shard in [0, 1] {
+            if server.has_logged(&format!("accepted connection={shard}-")) {
+                shards.insert(shard);
+            }
+        }
+        (shards.len() == 2).then_some(())
+    });
+    for peer in &mut peers {
+        peer.ping();
+    }
+}

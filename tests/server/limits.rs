@@ -1,0 +1,82 @@
+//! Nothing is unbounded: connections, and what is queued for those who do not read.
+
+use std::io::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use corelane::protocol::codes;
+
+use crate::support::peer::{Peer, frame};
+use crate::support::program::serve;
+use crate::support::waiting::{until, until_still};
+
+#[test]
+fn a_connection_beyond_the_limit_waits_until_another_closes() {
+    let server = serve(&["limits.connections=3", "log.level=debug"]);
+    let address = server.address();
+    let assert_accepted = |count: usize, served: &mut [Peer]| {
+        let accepted = || server.count_logged("accepted connection=");
+        until("the accepted connections are in the log", || {
+            (accepted() >= count).then_some(())
+        });
+        // Every chance to serve more than that.
+        for _ in 0..100 {
+            served.iter_mut().for_each(Peer::ping);
+        }
+        assert_eq!(accepted(), count);
+    };
+    let mut served: Vec<Peer> = (0..3).map(|_| Peer::connect(address)).collect();
+    served.iter_mut().for_each(Peer::ping);
+
+    // Both get through to the backlog, and may even send.
+    let mut fourth = Peer::connect(address);
+    fourth.send(codes::ECHO, b"fourth");
+    let mut fifth = Peer::connect(address);
+    fifth.send(codes::ECHO, b"fifth");
+    assert_accepted(3, &mut served);
+
+    drop(served.pop());
+    fourth.expect(codes::ECHO, b"fourth");
+    assert_accepted(4, &mut served);
+
+    drop(fourth);
+    fifth.expect(codes::ECHO, b"fifth");
+    fifth.ping();
+}
+
+#[test]
+fn who_never_reads_is_stopped_from_sending_and_loses_nothing() {
+    const FRAMES: u64 = 24_000;
+    let server = serve(&[]);
+    let mut other = Peer::connect(server.address());
+    let mut greedy = Peer::connect_small(server.address());
+    greedy.ping();
+    let resident_bytes = server.resident_bytes();
+
+    let sent = AtomicU64::new(0);
+    let mut sender = greedy.sender();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 0..FRAMES {
+                let body = number.to_be_bytes().repeat(128);
+                sender.write_all(&frame(codes::ECHO, &body)).unwrap();
+                sent.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let taken = until_still("the server takes no more", &sent);
+        assert!(taken < FRAMES, "the server took all {taken} frames");
+        let grown_bytes = server.resident_bytes().saturating_sub(resident_bytes);
+        assert!(
+            grown_bytes < 10 << 20,
+            "{grown_bytes} bytes for one connection"
+        );
+        for _ in 0..100 {
+            other.echo(b"still served");
+        }
+        for number in 0..FRAMES {
+            greedy.expect(codes::ECHO, &number.to_be_bytes().repeat(128));
+        }
+    });
+    greedy.shut();
+    greedy.expect_end();
+}

@@ -1,0 +1,175 @@
+//! Signals: what an operator's stop does to clients, and when it is over.
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use corelane::protocol::codes;
+use rustix::process::Signal;
+
+use crate::support::backlogged::Backlogged;
+use crate::support::peer::{Peer, frame};
+use crate::support::program::serve;
+use crate::support::waiting::until;
+
+#[test]
+fn term_and_int_end_idle_connections_and_the_server_in_good_order() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let server = serve(&["shards.count=2", "timeouts.stop_ms=3600000"]);
+        let address = server.address();
+        let mut peers: Vec<Peer> = (0..8).map(|_| Peer::connect(address)).collect();
+        // Half of them never said anything.
+        peers.iter_mut().skip(4).for_each(Peer::ping);
+        server.signal(signal);
+        peers.iter_mut().for_each(Peer::expect_end);
+        drop(peers);
+
+        let ended = server.ended();
+        assert_eq!(ended.status, Some(0), "{ended:?}");
+        assert!(ended.stderr.contains("stopping"), "{ended:?}");
+        assert!(
+            TcpStream::connect(address).is_err(),
+            "somebody still listens"
+        );
+    }
+}
+
+#[test]
+fn an_idle_server_stops() {
+    let server = serve(&["timeouts.stop_ms=3600000"]);
+    server.signal(Signal::TERM);
+    assert_eq!(server.ended().status, Some(0));
+}
+
+#[test]
+fn a_slow_reader_gets_what_is_queued_and_then_the_end() {
+    let server = serve(&["timeouts.stop_ms=3600000"]);
+    let mut slow = Backlogged::connect(server.address());
+    server.signal(Signal::TERM);
+    server.wait_for_log("stopping");
+    let frames = slow.read_to_end();
+    // At least what was queued in the server itself when it had enough.
+    assert!(frames * 1032 >= 256 * 1024, "{frames} frames");
+    slow.leave();
+    assert_eq!(server.ended().status, Some(0));
+}
+
+/// With more to flush than the peer takes in five seconds, the rest was lost: an internal deadline
+/// for connections that the server ends cut `timeouts.stop_ms` short.
+#[test]
+fn a_slow_reader_has_all_of_stop_ms() {
+    let server = serve(&["timeouts.stop_ms=3600000"]);
+    let mut slow = Backlogged::connect(server.address());
+    server.signal(Signal::TERM);
+    server.wait_for_log("stopping");
+    // Not a wait for anything: this is how slow the reader is.
+    thread::sleep(Duration::from_millis(5500));
+    let frames = slow.read_to_end();
+    assert!(frames * 1032 >= 256 * 1024, "{frames} frames");
+    slow.leave();
+    assert_eq!(server.ended().status, Some(0));
+}
+
+/// A connection that stands between two requests at the moment of the stop may have replies in the
+/// kernel's buffers and its next requests on the way: closing it at once would make the kernel
+/// send a reset.
+#[test]
+fn busy_clients_get_whole_replies_and_then_the_end() {
+    let server = serve(&["timeouts.stop_ms=10000"]);
+    let address = server.address();
+    let rounds = AtomicU64::new(0);
+    thread::scope(|scope| {
+        let clients: Vec<_> = (0..8)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut peer = Peer::connect(address);
+                    let mut sender = peer.sender();
+                    let burst = frame(codes::ECHO, &[7; 500]).repeat(8);
+                    loop {
+                        // It fails once the server has closed.
+                        let sent = sender.write_all(&burst).is_ok();
+                        for _ in 0..8 {
+                            match peer.next() {
+                                Some(frame) => assert_eq!(frame.body, [7; 500]),
+                                None => return,
+                            }
+                        }
+                        assert!(sent, "replies to what was not sent");
+                        rounds.fetch_add(1, Ordering::Relaxed);
+                    }
+                })
+            })
+            .collect();
+        until("all are busy", || {
+            (rounds.load(Ordering::Relaxed) > 200).then_some(())
+        });
+        server.signal(Signal::TERM);
+        for client in clients {
+            client.join().unwrap();
+        }
+    });
+    assert_eq!(server.ended().status, Some(0));
+}
+
+#[test]
+fn a_peer_that_never_reads_holds_a_stop_up_for_stop_ms_only() {
+    let server = serve(&["timeouts.stop_ms=1000"]);
+    let slow = Backlogged::connect(server.address());
+    let asked_at = Instant::now();
+    server.signal(Signal::TERM);
+    let ended = server.ended();
+    let took = asked_at.elapsed();
+    assert_eq!(ended.status, Some(0), "{ended:?}");
+    assert!(took >= Duration::from_secs(1), "it did not wait: {took:?}");
+    // Far below the other deadlines there are, with room for a slow host.
+    assert!(took < Duration::from_secs(4), "it took {took:?}");
+    slow.leave();
+}
+
+#[test]
+fn the_second_signal_stops_at_once() {
+    for (first, second) in [(Signal::TERM, Signal::TERM), (Signal::INT, Signal::TERM)] {
+        let server = serve(&["timeouts.stop_ms=3600000"]);
+        let slow = Backlogged::connect(server.address());
+        server.signal(first);
+        server.wait_for_log("stopping");
+        assert!(!server.has_logged("stopping at once"));
+        server.signal(second);
+        let ended = server.ended();
+        assert_eq!(ended.status, Some(0), "{ended:?}");
+        assert!(ended.stderr.contains("stopping at once"), "{ended:?}");
+        slow.leave();
+    }
+}
+
+#[test]
+fn stop_ms_of_zero_does_not_wait() {
+    let server = serve(&["timeouts.stop_ms=0"]);
+    let slow = Backlogged::connect(server.address());
+    server.signal(Signal::TERM);
+    assert_eq!(server.ended().status, Some(0));
+    slow.leave();
+}
+
+#[test]
+fn a_stopping_server_serves_nobody_new() {
+    let server = serve(&["timeouts.stop_ms=3600000"]);
+    let address = server.address();
+    let slow = Backlogged::connect(server.address());
+    server.signal(Signal::TERM);
+    server.wait_for_log("stopping");
+    // Refused, or reset when the server ends; never served.
+    let late = TcpStream::connect(address).map(|mut stream| {
+        let _ = stream.write_all(&frame(codes::PING, b""));
+        stream
+    });
+    slow.leave();
+    assert_eq!(server.ended().status, Some(0));
+    if let Ok(mut stream) = late {
+        let mut reply = Vec::new();
+        let _ = std::io::Read::read_to_end(&mut stream, &mut reply);
+        assert_eq!(reply, b"");
+    }
+}
