@@ -5,9 +5,9 @@ use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use corelane::protocol::codes;
+use corelane::protocol::{Reason, codes};
 
-use crate::support::peer::{Peer, frame};
+use crate::support::peer::{Peer, frame, header};
 use crate::support::program::serve;
 use crate::support::waiting::until;
 
@@ -152,4 +152,26 @@ fn every_shard_serves() {
     for peer in &mut peers {
         peer.ping();
     }
+}
+
+/// The kernel looked the descriptor of a shutdown up late, on a thread of its own. If the peer had
+/// closed by then and another connection had got the descriptor, that one's sending side was shut.
+#[test]
+fn the_end_of_a_connection_does_not_reach_the_next_one() {
+    let server = serve(&[]);
+    let address = server.address();
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..500 {
+                    // The server ends the first; it closes while the server does.
+                    let mut ended = Peer::connect(address);
+                    ended.send_bytes(&header(7, codes::ECHO, 0));
+                    ended.expect_error(codes::ECHO, Reason::BadLength);
+                    drop(ended);
+                    Peer::connect(address).ping();
+                }
+            });
+        }
+    });
 }
