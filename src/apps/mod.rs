@@ -13,6 +13,9 @@ pub fn ping<S>(_state: &S, context: Context<'_>, body: &[u8]) -> Reply {
 }
 
 /// ECHO: any body, answered with the same bytes.
+// Left to itself, the compiler puts a call of its own between the table and this: 1% of a message.
+#[expect(clippy::inline_always, reason = "measured")]
+#[inline(always)]
 pub fn echo<S>(_state: &S, context: Context<'_>, body: &[u8]) -> Reply {
     context.reply(body)
 }
