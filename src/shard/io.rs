@@ -42,6 +42,11 @@ pub enum Operation<'a, Socket> {
         /// Which listener of the shard.
         listener: usize,
     },
+    /// Listen no more: who has not been accepted yet is refused. No accept is in flight.
+    StopListening {
+        /// Which listener of the shard.
+        listener: usize,
+    },
     /// Receive from a connection, again and again.
     Receive {
         /// The connection.

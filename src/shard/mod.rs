@@ -73,6 +73,8 @@ pub struct Shard<I: Io, S> {
 #[derive(Debug)]
 struct Listener {
     accept: Multishot,
+    /// The shard stops, and nobody is listened for any more.
+    closed: bool,
     /// Accepting goes on at this time.
     resume_at_us: Option<u64>,
 }
@@ -107,6 +109,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
             listeners: (0..listeners)
                 .map(|_| Listener {
                     accept: Multishot::Idle,
+                    closed: false,
                     resume_at_us: None,
                 })
                 .collect(),
@@ -499,6 +502,10 @@ impl<I: Io, S: 'static> Shard<I, S> {
                     listener.accept = Multishot::Cancelling;
                     self.io.submit(Operation::CancelAccept { listener: index });
                 }
+                (false, Multishot::Idle) if self.stop_at_us.is_some() && !listener.closed => {
+                    listener.closed = true;
+                    self.io.submit(Operation::StopListening { listener: index });
+                }
                 _ => {}
             }
         }
@@ -533,9 +540,6 @@ impl<I: Io, S: 'static> Shard<I, S> {
     fn has_stopped(&self) -> bool {
         self.stop_at_us.is_some()
             && self.connections.len() == 0
-            && self
-                .listeners
-                .iter()
-                .all(|listener| listener.accept == Multishot::Idle)
+            && self.listeners.iter().all(|listener| listener.closed)
     }
 }

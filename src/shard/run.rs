@@ -418,6 +418,7 @@ impl Io for RingIo {
             Operation::Close { socket } => drop(socket),
             Operation::Accept { listener } => self.ring.accept(listener),
             Operation::CancelAccept { listener } => self.ring.cancel_accept(listener),
+            Operation::StopListening { listener } => self.ring.stop_listening(listener),
             Operation::Handle { id, task } => self.handle(id, task),
         }
     }

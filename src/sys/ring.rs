@@ -132,7 +132,8 @@ struct Sending {
 pub(crate) struct Ring {
     uring: ManuallyDrop<IoUring>,
     buffers: ManuallyDrop<Rc<Buffers>>,
-    listeners: Vec<TcpListener>,
+    /// `None` where nobody is listened for any more.
+    listeners: Vec<Option<TcpListener>>,
     /// What found no room in the submission queue, in order.
     overflow: VecDeque<Entry>,
     sending: ManuallyDrop<Vec<Option<Sending>>>,
@@ -199,7 +200,7 @@ impl Ring {
         let mut ring = Ring {
             uring: ManuallyDrop::new(uring),
             buffers: ManuallyDrop::new(buffers),
-            listeners,
+            listeners: listeners.into_iter().map(Some).collect(),
             overflow: VecDeque::new(),
             sending: ManuallyDrop::new(Vec::new()),
             free_sending: Vec::new(),
@@ -217,12 +218,26 @@ impl Ring {
 
     /// Accepts connections from a listener, again and again.
     pub(crate) fn accept(&mut self, listener: usize) {
-        let entry = opcode::AcceptMulti::new(Fd(self.listeners[listener].as_raw_fd()))
+        let Some(Some(socket)) = self.listeners.get(listener) else {
+            return;
+        };
+        let entry = opcode::AcceptMulti::new(Fd(socket.as_raw_fd()))
             .flags(libc::SOCK_CLOEXEC)
             .build()
             .user_data(Kind::Accept.user_data(listener as u64));
         self.in_flight += 1;
         self.push(entry);
+    }
+
+    /// Closes a listener, after what was asked of it before.
+    pub(crate) fn stop_listening(&mut self, listener: usize) {
+        let listener = self.listeners.get_mut(listener).and_then(Option::take);
+        self.closing
+            .borrow_mut()
+            .extend(listener.map(|listener| OpenSocket {
+                fd: listener.into(),
+                registered: None,
+            }));
     }
 
     /// Accepts no more from a listener.

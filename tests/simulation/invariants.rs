@@ -181,6 +181,8 @@ pub(crate) fn judge_end(run: &mut Run) {
     assert_eq!(run.shard.connections(), 0);
     assert_eq!(run.shard.handlers(), 0);
     run.state.violations.assert_none();
+    let listeners = &run.shard.io_mut().listeners;
+    assert!(listeners.iter().all(|listener| listener.closed));
     for (number, link) in run.shard.io_mut().links.iter().enumerate() {
         let is_open = link.accepted && link.closed.is_none();
         assert!(!is_open, "the socket of peer {number} was never closed");

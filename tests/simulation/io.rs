@@ -128,6 +128,7 @@ struct Send {
 pub(crate) struct Listener {
     pub(crate) backlog: VecDeque<usize>,
     pub(crate) accept: Option<Armed>,
+    pub(crate) closed: bool,
     /// Until then it is not to be tried again, unless a connection closes.
     full_until_us: u64,
 }
@@ -660,6 +661,15 @@ impl Io for FakeIo {
             Operation::CancelAccept { listener } => {
                 if let Some(accept) = &mut self.listeners[listener].accept {
                     accept.cancelled = true;
+                }
+            }
+            Operation::StopListening { listener } => {
+                let listening = &mut self.listeners[listener];
+                if !self.stopping || listening.accept.is_some() {
+                    violations.add(format_args!("listener {listener} closed too early"));
+                }
+                if std::mem::replace(&mut listening.closed, true) {
+                    violations.add(format_args!("listener {listener} closed twice"));
                 }
             }
             Operation::Receive { id, socket } => self.receive(id, socket),
