@@ -2,10 +2,8 @@
 
 use std::io::Write;
 
-use clap::Args;
-use corelane::process::logging;
-
 use super::{ConfigArguments, Failure};
+use clap::Args;
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -15,7 +13,6 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let config = arguments.config.load(Vec::new()).map_err(Failure::usage)?;
-    logging::check(&config.log).map_err(Failure::usage)?;
     std::io::stdout()
         .write_all(config.to_toml().as_bytes())
         .map_err(Failure::run)

@@ -49,10 +49,7 @@ impl Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let config = arguments.load()?;
-    logging::start(&config.log).map_err(|error| match error {
-        logging::LogError::Level { .. } => Failure::usage(error),
-        _ => Failure::run(error),
-    })?;
+    logging::start(&config.log).map_err(Failure::run)?;
     let server = Server::builder(config)
         .handler(codes::PING, apps::ping)
         .handler(codes::ECHO, apps::echo)

@@ -206,7 +206,7 @@ mod tests {
         other.shards.cpus = cpus("8,0-3,10");
         other.protocol.errors = ErrorFrames::Silent;
         other.limits.max_frame_bytes = 8;
-        other.log.level = "info,corelane::shard=\"debug\"".to_owned();
+        other.log.level = "info,[turn{id=\"7\"}]=debug".to_owned();
         other.log.format = LogFormat::Json;
         other.log.file = "/var/log/core lane.log".into();
         for config in [Config::default(), other] {

@@ -1,6 +1,9 @@
 //! The checks that types cannot make: ranges, and what one key says about
 //! another.
 
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+
 use super::bounds::LISTEN_ADDRESSES;
 use super::error::{ConfigError, Place};
 use super::key::KeyPath;
@@ -106,12 +109,19 @@ fn watermarks(outbound: &Outbound) -> Result<(), Violation> {
 
 fn log_level(log: &Log) -> Result<(), Violation> {
     let path = KeyPath::new("log.level");
+    let is_filter =
+        EnvFilter::try_new(&log.level).is_ok() && log.level.split(',').all(says_a_level);
     match rules::right(&path, false) {
-        Some(right) if log.level.trim().is_empty() => {
-            Err(wrong(path, format!("{:?}", log.level), right))
-        }
+        Some(right) if !is_filter => Err(wrong(path, format!("{:?}", log.level), right)),
         _ => Ok(()),
     }
+}
+
+/// Whether one directive of a filter says a level. A lone word that is none would be taken for a
+/// target of which everything is wanted, and nothing else: `verbose`, and the log is silent.
+fn says_a_level(directive: &str) -> bool {
+    let word = directive.trim();
+    word.contains('=') || (!word.is_empty() && word.parse::<LevelFilter>().is_ok())
 }
 
 fn wrong(path: KeyPath, value: String, right: String) -> Violation {
@@ -180,10 +190,24 @@ mod tests {
     }
 
     #[test]
-    fn a_blank_log_level_is_none() {
-        assert_eq!(
-            violation(|c| c.log.level = " ".to_owned()),
-            r#"log.level is " ", but must be a filter in quotes, such as "info" or "info,corelane::shard=debug""#
-        );
+    fn a_log_level_is_a_filter() {
+        for wrong in [" ", "", "verbsoe", "a=b=c", "info,corelane", "info,,debug"] {
+            assert_eq!(
+                violation(|c| c.log.level = wrong.to_owned()),
+                format!(
+                    r#"log.level is "{wrong}", but must be a filter in quotes, such as "info" or "info,corelane::shard=debug""#
+                )
+            );
+        }
+        for right in [
+            "off",
+            "WARN",
+            "info,corelane::shard=debug",
+            "[turn{a=1}]=trace",
+        ] {
+            let mut config = Config::default();
+            config.log.level = right.to_owned();
+            check(&config).unwrap();
+        }
     }
 }

@@ -14,11 +14,8 @@ use crate::config::{Log, LogFormat};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LogError {
-    /// `log.level` is not a filter: the configuration's mistake.
-    #[error(
-        "log.level is {level:?}, but must be a level (error, warn, info, debug, trace, off) or \
-         filters such as \"info,corelane::shard=debug\": {problem}"
-    )]
+    /// `log.level` is not a filter, in a configuration that was not validated: the caller's mistake.
+    #[error("log.level is {level:?}, which is not a filter: {problem}")]
     Level {
         /// What it is.
         level: String,
@@ -33,15 +30,6 @@ pub enum LogError {
         /// What the operating system says.
         error: io::Error,
     },
-}
-
-/// Checks what can be checked without writing anything.
-///
-/// # Errors
-///
-/// [`LogError::Level`].
-pub fn check(log: &Log) -> Result<(), LogError> {
-    filter(log).map(drop)
 }
 
 /// From now on, this process logs as configured.
