@@ -126,6 +126,9 @@ impl Client {
             self.received
                 .truncate(start + outcome.as_ref().copied().unwrap_or(0));
             match outcome {
+                Ok(0) if start > 0 => {
+                    return Err(ClientError::NotTheProtocol("it ended within a frame"));
+                }
                 Ok(0) => return Err(ClientError::Closed),
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::net::SocketAddr;
+use std::net::ToSocketAddrs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -14,9 +14,9 @@ use super::Failure;
 
 #[derive(Args)]
 pub(super) struct Arguments {
-    /// Server's address
+    /// Server's address: host and port
     #[arg(value_name = "ADDR", default_value = "127.0.0.1:8700")]
-    address: SocketAddr,
+    address: String,
     /// Message code: 0 is PING, 1 is ECHO
     #[arg(long, value_name = "N")]
     code: u16,
@@ -43,7 +43,7 @@ struct Bytes(Vec<u8>);
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let body = arguments.content()?;
-    let mut client = Client::connect(arguments.address, arguments.timeout).map_err(Failure::run)?;
+    let mut client = arguments.connect()?;
     let mut out = std::io::stdout().lock();
     for _ in 0..arguments.count {
         let sent_at = Instant::now();
@@ -58,6 +58,22 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
 }
 
 impl Arguments {
+    /// Connects to the first of the host's addresses where somebody listens.
+    fn connect(&self) -> Result<Client, Failure> {
+        let addresses = self.address.to_socket_addrs().map_err(|error| {
+            let right = "give host and port, like 127.0.0.1:8700";
+            Failure::Usage(format!("{} is no address: {error}; {right}", self.address))
+        })?;
+        let mut failure = Failure::Usage(format!("{} has no address", self.address));
+        for address in addresses {
+            match Client::connect(address, self.timeout) {
+                Ok(client) => return Ok(client),
+                Err(error) => failure = Failure::run(error),
+            }
+        }
+        Err(failure)
+    }
+
     fn content(&self) -> Result<Vec<u8>, Failure> {
         if let Some(path) = &self.file {
             return std::fs::read(path).map_err(|error| {

@@ -156,3 +156,17 @@ fn a_body_that_no_frame_can_hold_is_refused() {
         "a body of 65528 bytes is too long: at most 65527 fit a frame"
     );
 }
+
+#[test]
+fn names_of_hosts_are_looked_up_and_nonsense_is_told() {
+    let server = serve(&[]);
+    let named = format!("localhost:{}", server.address().port());
+    assert_eq!(send(&named, &["--code", "0"]).status, Some(0));
+
+    let ended = send("nowhere", &["--code", "0"]);
+    let sentence = ended.failed_with(2);
+    assert!(
+        sentence.starts_with("nowhere is no address: "),
+        "{sentence}"
+    );
+}
