@@ -21,8 +21,8 @@ pub enum PlacementError {
     },
     /// More pinned shards than CPUs.
     #[error(
-        "shards.count is {count}, but this process may run on {allowed} only: ask for at most \
-         {available} shards, or set shards.pin = false"
+        "shards.count is {count}, but this process may run on {allowed} only: ask for {available} or \
+         less, or set shards.pin = false"
     )]
     TooManyShards {
         /// Shards asked for.
@@ -135,8 +135,8 @@ mod tests {
         let error = place(&shards(&["shards.count=3"]), &[5], 1).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "shards.count is 3, but this process may run on CPU 5 only: ask for at most 1 shards, \
-             or set shards.pin = false"
+            "shards.count is 3, but this process may run on CPU 5 only: ask for 1 or less, or set \
+             shards.pin = false"
         );
         let floating = shards(&["shards.count=3", "shards.pin=false"]);
         assert_eq!(place(&floating, &[5], 1), Ok(vec![None; 3]));

@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 use glommio::{LocalExecutorBuilder, Placement};
 
 use super::placement::{PlacementError, place};
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, Limits};
 use crate::handler::{Context, Reply, Request, Router, panic};
 use crate::metrics::Counters;
 use crate::shard::Settings;
@@ -378,11 +378,17 @@ fn check_host(shards: usize, connections_wanted: u32) -> Result<(), StartError> 
     }
     let possible = host::connections_per_shard(file_limit, shards);
     if possible < u64::from(connections_wanted) {
-        tracing::warn!(
+        let text = format!(
             "the limit of open files ({file_limit}) leaves room for {possible} connections per \
              shard, less than limits.connections = {connections_wanted}; raise it with `ulimit -n` \
              or LimitNOFILE="
         );
+        // Nobody asked for the default.
+        if connections_wanted == Limits::default().connections {
+            tracing::info!("{text}");
+        } else {
+            tracing::warn!("{text}");
+        }
     }
     Ok(())
 }
