@@ -35,7 +35,7 @@ pub struct Protocol {
     pub errors: ErrorFrames,
 }
 
-/// Whether the server sends ERROR and GOAWAY frames: `protocol.errors`.
+/// Whether the server sends ERROR frames: `protocol.errors`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ErrorFrames {
