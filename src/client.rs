@@ -57,8 +57,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects. Connecting, sending and waiting for a reply each take at most `timeout`, which
-    /// must not be zero.
+    /// Connects. Connecting takes at most `timeout`, and so does each wait for the server to take
+    /// bytes or to send some; it must not be zero.
     ///
     /// # Errors
     ///

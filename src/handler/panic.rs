@@ -45,6 +45,8 @@ pub(crate) fn caught<T>(work: impl FnOnce() -> T) -> Result<T, Panicked> {
     // AssertUnwindSafe: what a panic can leave half done belongs to the connection, which its
     // shard ends, or to the shard's state, whose own author decides what may panic.
     let before = INSIDE.replace(true);
+    // A panic that a handler caught itself may have left its report.
+    REPORT.set(None);
     let result = catch_unwind(AssertUnwindSafe(work));
     INSIDE.set(before);
     result.map_err(|payload| {

@@ -60,6 +60,11 @@ impl Reply {
         })
     }
 
+    #[inline]
+    pub(crate) fn is_written(&self) -> bool {
+        matches!(self.0, Content::Written)
+    }
+
     pub(crate) fn written() -> Reply {
         Reply(Content::Written)
     }

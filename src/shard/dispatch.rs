@@ -73,6 +73,10 @@ impl<I: Io, S: 'static> Shard<I, S> {
                 let end = match self.router.get(frame.code) {
                     Some(Handler::Sync(handler)) => {
                         let reply = handler(&self.state, Context(&mut exchange), frame.body);
+                        if !reply.is_written() {
+                            // A handler may have written one and changed its mind.
+                            exchange.out.truncate(reply_start);
+                        }
                         answers.reply(&mut exchange.out, frame.code, reply)
                     }
                     Some(Handler::Async(_)) if self.handlers >= self.settings.handlers_max => {

@@ -92,8 +92,10 @@ impl Outbound {
 
 /// Buffers at most so large are kept for the next connection, in bytes.
 const SPARE_BUFFER_BYTES_MAX: usize = 64 * 1024;
-/// At most so many are kept: 16 MiB a shard, all in all.
-const SPARE_BUFFERS_MAX: usize = 256;
+/// At most so many are kept: 32 MiB a shard, all in all. As many as a turn can need, so that
+/// replies allocate nothing.
+const SPARE_BUFFERS_MAX: usize = 512;
+const _: () = assert!(SPARE_BUFFERS_MAX >= super::COMPLETIONS_PER_TURN);
 
 /// The buffers of a shard that no connection uses now; the one used last is taken first, since it
 /// is the likeliest to be in the core's cache.
