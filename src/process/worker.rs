@@ -129,7 +129,7 @@ impl<S: 'static> ServerBuilder<S> {
             lacks: vec![format!("its CPUs can't be told: {error}")],
         })?;
         let placement = place(&self.config.shards, &allowed, cpus::parallelism())?;
-        check_host(placement.len(), self.config.limits.connections)?;
+        check_host(&self.config, placement.len())?;
         let (addresses, listeners) = listen(&self.config, placement.len())?;
         panic::keep_reports();
 
@@ -368,15 +368,17 @@ impl Drop for StopOnDrop {
     }
 }
 
-fn check_host(shards: usize, connections_wanted: u32) -> Result<(), StartError> {
+fn check_host(config: &Config, shards: usize) -> Result<(), StartError> {
+    let addresses = config.server.listen.len();
+    let connections_wanted = config.limits.connections;
     let file_limit = host::raise_file_limit();
-    let lacks = host::lacks(shards);
+    let lacks = host::lacks(shards, addresses);
     if !lacks.is_empty() {
         return Err(StartError::Host {
             lacks: lacks.iter().map(ToString::to_string).collect(),
         });
     }
-    let possible = host::connections_per_shard(file_limit, shards);
+    let possible = host::connections_per_shard(file_limit, shards, addresses);
     if possible < u64::from(connections_wanted) {
         let text = format!(
             "the limit of open files ({file_limit}) leaves room for {possible} connections per \

@@ -11,11 +11,14 @@ use super::ring;
 /// The oldest kernel that has all of the ring that is used: 6.1.
 const KERNEL_MIN: (u32, u32) = (6, 1);
 
+/// From this kernel on, sockets are registered with their ring; see [`registered_files_max`].
+const REGISTERED_FILES_KERNEL_MIN: (u32, u32) = (6, 13);
+
 /// What glommio's executor insists on, in bytes.
 const MEMLOCK_BYTES_MIN: u64 = 512 * 1024;
 
 /// Descriptors that the process takes for itself, and that each shard takes (the rings and
-/// eventfds of its executor and its own, its listeners), before the first connection.
+/// eventfds of its executor and its own) besides its listeners, before the first connection.
 const FILES_OF_PROCESS: u64 = 32;
 const FILES_OF_SHARD: u64 = 24;
 
@@ -72,9 +75,9 @@ struct Seen {
     files: u64,
 }
 
-/// Looks at this host. Gives back all that it lacks for so many shards.
-pub(crate) fn lacks(shards: usize) -> Vec<Lack> {
-    judge(&look(), shards)
+/// Looks at this host. Gives back all that it lacks for so many shards with so many addresses.
+pub(crate) fn lacks(shards: usize, addresses: usize) -> Vec<Lack> {
+    judge(&look(), shards, addresses)
 }
 
 /// Raises the limit of open files as far as it may go; gives back where it stands then.
@@ -92,29 +95,50 @@ pub(crate) fn raise_file_limit() -> u64 {
     current.unwrap_or(u64::MAX)
 }
 
-/// How many files this process may have open.
-pub(crate) fn file_limit() -> u64 {
+/// How many of so many sockets to register with a ring: none before Linux 6.13.
+///
+/// Up to there, a file that was taken out of a ring's table is not let go before all requests are
+/// done that began earlier, and a receive may wait for hours: the sockets of closed connections
+/// would stay open, without a word to their peers.
+pub(crate) fn registered_files_max(sockets: usize) -> u32 {
+    registered_max(&kernel(), file_limit(), sockets)
+}
+
+fn registered_max(kernel: &str, file_limit: u64, sockets: usize) -> u32 {
+    if kernel_version(kernel).is_none_or(|version| version < REGISTERED_FILES_KERNEL_MIN) {
+        return 0;
+    }
+    // More than the process may open, the kernel does not register.
+    u32::try_from(file_limit.min(sockets as u64)).unwrap_or(u32::MAX)
+}
+
+fn kernel() -> String {
+    rustix::system::uname()
+        .release()
+        .to_string_lossy()
+        .into_owned()
+}
+
+fn file_limit() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
 /// How many connections each of so many shards can have under this limit of open files.
-pub(crate) fn connections_per_shard(file_limit: u64, shards: usize) -> u64 {
+pub(crate) fn connections_per_shard(file_limit: u64, shards: usize, addresses: usize) -> u64 {
     let shards = (shards as u64).max(1);
-    file_limit.saturating_sub(needed_files(shards) - shards) / shards
+    let connections = file_limit.saturating_sub(needed_files(shards, addresses as u64) - shards);
+    connections / shards
 }
 
-/// Descriptors for so many shards with one connection each.
-fn needed_files(shards: u64) -> u64 {
-    FILES_OF_PROCESS + shards * (FILES_OF_SHARD + 1)
+/// Descriptors for so many shards with so many listeners and one connection each.
+fn needed_files(shards: u64, addresses: u64) -> u64 {
+    FILES_OF_PROCESS + shards * (FILES_OF_SHARD + addresses + 1)
 }
 
 fn look() -> Seen {
     let text = |path| std::fs::read_to_string(path).unwrap_or_default();
     Seen {
-        kernel: rustix::system::uname()
-            .release()
-            .to_string_lossy()
-            .into_owned(),
+        kernel: kernel(),
         disabled: text("/proc/sys/kernel/io_uring_disabled")
             .trim()
             .parse()
@@ -124,7 +148,7 @@ fn look() -> Seen {
             .any(|line| line.split_whitespace().eq(["Seccomp:", "2"])),
         ring: try_ring(),
         memlock_bytes: getrlimit(Resource::Memlock).current.unwrap_or(u64::MAX),
-        files: getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX),
+        files: file_limit(),
     }
 }
 
@@ -138,7 +162,7 @@ fn try_ring() -> Option<i32> {
         .map(|errno| errno.unwrap_or(0))
 }
 
-fn judge(seen: &Seen, shards: usize) -> Vec<Lack> {
+fn judge(seen: &Seen, shards: usize, addresses: usize) -> Vec<Lack> {
     let mut lacks = Vec::new();
     let old = kernel_version(&seen.kernel).is_some_and(|version| version < KERNEL_MIN);
     if old {
@@ -164,7 +188,7 @@ fn judge(seen: &Seen, shards: usize) -> Vec<Lack> {
             limit_bytes: seen.memlock_bytes,
         });
     }
-    let needed = needed_files(shards as u64);
+    let needed = needed_files(shards as u64, addresses as u64);
     if seen.files < needed {
         lacks.push(Lack::Files {
             limit: seen.files,
@@ -205,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_good_host_lacks_nothing() {
-        assert_eq!(judge(&good(), 4), []);
+        assert_eq!(judge(&good(), 4, 1), []);
     }
 
     #[test]
@@ -246,7 +270,7 @@ mod tests {
             ),
             (|seen| seen.ring = Some(libc::ENOSYS), "built without"),
             (|seen| seen.memlock_bytes = 64 << 10, "65536 bytes"),
-            (|seen| seen.files = 100, "100, at least 132"),
+            (|seen| seen.files = 100, "100, at least 136"),
             (
                 |seen| seen.ring = Some(libc::ENOMEM),
                 "Cannot allocate memory",
@@ -255,7 +279,7 @@ mod tests {
         for (change, expected) in cases {
             let mut seen = good();
             change(&mut seen);
-            let lacks = judge(&seen, 4);
+            let lacks = judge(&seen, 4, 1);
             assert_eq!(lacks.len(), 1, "{lacks:?}");
             let text = lacks[0].to_string();
             assert!(text.contains(expected), "{text}");
@@ -270,13 +294,22 @@ mod tests {
         seen.ring = Some(libc::ENOSYS);
         seen.memlock_bytes = 0;
         seen.files = 0;
-        assert_eq!(judge(&seen, 1).len(), 4);
+        assert_eq!(judge(&seen, 1, 1).len(), 4);
     }
 
     #[test]
     fn the_file_limit_is_shared_among_the_shards() {
-        assert_eq!(connections_per_shard(1024, 2), (1024 - 32 - 48) / 2);
-        assert_eq!(connections_per_shard(10, 2), 0);
+        assert_eq!(connections_per_shard(1024, 2, 3), (1024 - 32 - 54) / 2);
+        assert_eq!(connections_per_shard(10, 2, 1), 0);
+    }
+
+    #[test]
+    fn sockets_are_registered_where_the_kernel_lets_go_of_them() {
+        assert_eq!(registered_max("6.12.48-generic", 1024, 500), 0);
+        assert_eq!(registered_max("nonsense", 1024, 500), 0);
+        assert_eq!(registered_max("6.13.0", 1024, 500), 500);
+        assert_eq!(registered_max("7.0", 1024, 5000), 1024);
+        assert_eq!(registered_max("7.0", u64::MAX, usize::MAX), u32::MAX);
     }
 
     #[test]
