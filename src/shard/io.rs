@@ -5,7 +5,7 @@
 //!
 //! - [`Operation::Accept`] and [`Operation::Receive`] go on completing until a completion says
 //!   that there is nothing `more`; every other operation that has a completion has exactly one.
-//! - [`Operation::CancelReceive`], [`Operation::CancelAccept`] and [`Operation::Cancel`] have no
+//! - [`Operation::CancelReceive`], [`Operation::CancelSend`] and [`Operation::CancelAccept`] have no
 //!   completion of their own: what they cancel completes as [`Failure::Cancelled`], unless it
 //!   completed before.
 //! - A socket given to [`Operation::Close`] has no operation in flight.
@@ -68,10 +68,10 @@ pub enum Operation<'a, Socket> {
         /// The bytes; they come back with the completion.
         buffer: SendBuffer,
     },
-    /// Cancel everything that is in flight on this socket.
-    Cancel {
-        /// The socket.
-        socket: &'a Socket,
+    /// Cancel the send in flight on this connection.
+    CancelSend {
+        /// The connection.
+        id: ConnectionId,
     },
     /// Shut the sending side: the peer sees the end of the stream behind what was sent.
     ShutdownSend {

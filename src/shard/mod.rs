@@ -75,6 +75,8 @@ struct Listener {
     accept: Multishot,
     /// The shard stops, and nobody is listened for any more.
     closed: bool,
+    /// The last accept failed for want of room, which has been logged.
+    failing: bool,
     /// Accepting goes on at this time.
     resume_at_us: Option<u64>,
 }
@@ -110,6 +112,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
                 .map(|_| Listener {
                     accept: Multishot::Idle,
                     closed: false,
+                    failing: false,
                     resume_at_us: None,
                 })
                 .collect(),
@@ -223,6 +226,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
                 self.io.submit(Operation::Close { socket });
             }
             Ok(socket) => {
+                listener.failing = false;
                 self.waiting.push_back(socket);
                 self.admit();
             }
@@ -233,7 +237,9 @@ impl<I: Io, S: 'static> Shard<I, S> {
                 if !failure.is_of_one_connection() {
                     listener.resume_at_us = Some(self.now_us + ACCEPT_PAUSE_US);
                     self.counters.accept_failures += 1;
-                    tracing::warn!(%failure, "accepting pauses");
+                    if !std::mem::replace(&mut listener.failing, true) {
+                        tracing::warn!(%failure, "accepting pauses until there is room");
+                    }
                 }
             }
         }
@@ -389,10 +395,12 @@ impl<I: Io, S: 'static> Shard<I, S> {
         connection.phase = Phase::Closing(cause);
         connection.decoder.discard();
         connection.outbound.discard(&mut self.spare);
-        if connection.is_in_flight() {
-            self.io.submit(Operation::Cancel {
-                socket: &connection.socket,
-            });
+        if connection.receive == Multishot::Armed {
+            connection.receive = Multishot::Cancelling;
+            self.io.submit(Operation::CancelReceive { id });
+        }
+        if connection.outbound.in_flight_bytes() > 0 {
+            self.io.submit(Operation::CancelSend { id });
         }
     }
 

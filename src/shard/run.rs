@@ -107,13 +107,9 @@ pub(crate) struct Start<S> {
 /// What the kernel says against the ring.
 pub(crate) async fn run<S: 'static>(start: Start<S>, ready: impl FnOnce()) -> io::Result<Counters> {
     let listeners = start.listeners.len();
-    let sockets_max = host::file_limit().min(start.settings.connections_max as u64);
-    let io = RingIo::new(
-        start.number,
-        start.listeners,
-        u32::try_from(sockets_max).unwrap_or(u32::MAX),
-        start.control.wakeup.clone(),
-    )?;
+    let registered_max = host::registered_files_max(start.settings.connections_max);
+    let wakeup = start.control.wakeup.clone();
+    let io = RingIo::new(start.number, start.listeners, registered_max, wakeup)?;
     let finished = Rc::clone(&io.finished);
     let parking = Parking::new(start.control.wakeup.clone(), finished)?;
     let mut shard = Shard::new(
@@ -131,6 +127,7 @@ pub(crate) async fn run<S: 'static>(start: Start<S>, ready: impl FnOnce()) -> io
         parking,
         request: NO_REQUEST,
         yielded_at_us: 0,
+        idle_since_us: None,
         stats: Stats::new(start.number, start.stats_us),
     };
     // The first turn asks for the accepts, and entering the kernel starts them.
@@ -151,6 +148,8 @@ struct Runner {
     /// The latest request that was carried out.
     request: u8,
     yielded_at_us: u64,
+    /// Since when there has been nothing to do.
+    idle_since_us: Option<u64>,
     stats: Stats,
 }
 
@@ -168,12 +167,24 @@ impl Runner {
             if turn.stopped {
                 return Ok(());
             }
-            if now_us >= self.yielded_at_us + yield_interval_us(shard.handlers()) {
+            if turn.worked {
+                self.idle_since_us = None;
+            }
+            if self.must_yield(shard, now_us) {
                 self.let_others_run(shard).await?;
             } else if !turn.worked {
                 self.wait(shard, turn, now_us).await?;
             }
         }
+    }
+
+    fn must_yield<S: 'static>(&self, shard: &Shard<RingIo, S>, now_us: u64) -> bool {
+        let interval_us = if shard.handlers() == 0 {
+            YIELD_US
+        } else {
+            YIELD_TO_HANDLERS_US
+        };
+        now_us >= self.yielded_at_us + interval_us || self.control.request() > self.request
     }
 
     /// Lets the executor's other tasks run, and looks after what is not the messages' business.
@@ -221,7 +232,8 @@ impl Runner {
     ) -> io::Result<()> {
         // Handlers at work have better use for the core than looking.
         let handling = shard.handlers() > 0;
-        let park_at_us = now_us + if handling { 0 } else { self.busy_poll_us };
+        let idle_since_us = *self.idle_since_us.get_or_insert(now_us);
+        let park_at_us = idle_since_us + if handling { 0 } else { self.busy_poll_us };
         let guard_at_us = handling.then_some(now_us + GUARD_US);
         let wake_at_us = [turn.wake_at_us, self.stats.due_at_us, guard_at_us]
             .into_iter()
@@ -232,8 +244,12 @@ impl Runner {
             if shard.io_mut().is_due() {
                 return Ok(());
             }
-            if self.clock.now_us() >= look_until_us {
+            let now_us = self.clock.now_us();
+            if now_us >= look_until_us {
                 break;
+            }
+            if self.must_yield(shard, now_us) {
+                return Ok(());
             }
             std::hint::spin_loop();
         }
@@ -250,18 +266,10 @@ impl Runner {
     }
 }
 
-fn yield_interval_us(handlers: usize) -> u64 {
-    if handlers == 0 {
-        YIELD_US
-    } else {
-        YIELD_TO_HANDLERS_US
-    }
-}
-
 /// Where a shard sleeps: on its eventfd, and on the handlers that finish meanwhile.
 struct Parking {
     wakeup: PollableFd<Wakeup>,
-    /// The poll of the eventfd, kept from one sleep to the next.
+    /// The poll of the eventfd.
     poll: PollState,
     finished: Rc<Finished>,
 }
@@ -289,18 +297,25 @@ impl Parking {
             poll,
             finished,
         } = self;
-        poll_fn(|cx| {
+        let woken = poll_fn(|cx| {
             if let Poll::Ready(readable) = wakeup.poll_readable(cx, poll) {
-                wakeup.get_ref().clear();
-                return Poll::Ready(readable.map_err(io::Error::from));
+                return Poll::Ready(readable.map(|()| true));
             }
             if finished.count.get() > 0 || timer.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Ok(()));
+                return Poll::Ready(Ok(false));
             }
             finished.waker.replace(Some(cx.waker().clone()));
             Poll::Pending
         })
         .await
+        .map_err(io::Error::from)?;
+        if woken {
+            wakeup.get_ref().clear();
+        } else {
+            // glommio keeps a waker of every poll until the eventfd is readable: begin anew.
+            *poll = PollState::new();
+        }
+        Ok(())
     }
 }
 
@@ -327,6 +342,8 @@ impl Finished {
 pub(crate) struct RingIo {
     shard: u16,
     ring: Ring,
+    /// The ring's number of each connection's latest send, by slot.
+    sends: Vec<u32>,
     finished: Rc<Finished>,
     queue: TaskQueueHandle,
     /// The handlers at work, so that a stop can cancel them.
@@ -338,12 +355,13 @@ impl RingIo {
     fn new(
         shard: u16,
         listeners: Vec<TcpListener>,
-        sockets_max: u32,
+        registered_max: u32,
         wakeup: Wakeup,
     ) -> io::Result<RingIo> {
         Ok(RingIo {
             shard,
-            ring: Ring::new(listeners, sockets_max, wakeup)?,
+            ring: Ring::new(listeners, registered_max, wakeup)?,
+            sends: Vec::new(),
             finished: Rc::default(),
             queue: glommio::executor().create_task_queue(
                 Shares::Static(HANDLER_SHARES),
@@ -363,8 +381,24 @@ impl RingIo {
 
     /// Ends the handlers that are still at work.
     async fn cancel_handlers(&mut self) {
-        for task in self.tasks.drain(..).flatten() {
-            task.cancel().await;
+        let tasks = std::mem::take(&mut self.tasks);
+        let mut cancelled = pin!(async {
+            for task in tasks.into_iter().flatten() {
+                task.cancel().await;
+            }
+        });
+        // Cancelled tasks are runnable, no more: see the invariant of this file.
+        let mut done = false;
+        while !done {
+            let mut guard = pin!(Timer::new(Duration::from_micros(GUARD_US)));
+            poll_fn(|cx| {
+                done = cancelled.as_mut().poll(cx).is_ready();
+                if done || guard.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(());
+                }
+                Poll::Pending
+            })
+            .await;
         }
     }
 
@@ -408,14 +442,28 @@ impl Io for RingIo {
     fn submit(&mut self, operation: Operation<'_, Socket>) {
         match operation {
             Operation::Send { id, socket, buffer } => {
-                self.ring
+                let number = self
+                    .ring
                     .send(token_of(id), socket, buffer.bytes, buffer.sent);
+                let slot = id.slot as usize;
+                if self.sends.len() <= slot {
+                    self.sends.resize(slot + 1, number);
+                }
+                self.sends[slot] = number;
             }
             Operation::Receive { id, socket } => self.ring.receive(token_of(id), socket),
             Operation::CancelReceive { id } => self.ring.cancel_receive(token_of(id)),
-            Operation::Cancel { socket } => self.ring.cancel_all(socket),
+            Operation::CancelSend { id } => {
+                if let Some(&number) = self.sends.get(id.slot as usize) {
+                    self.ring.cancel_send(number, token_of(id));
+                }
+            }
             Operation::ShutdownSend { socket } => socket.shutdown_send(),
-            Operation::Close { socket } => drop(socket),
+            Operation::Close { socket } => {
+                drop(socket);
+                // In front of an accept that waits for its descriptor.
+                self.ring.close_dropped();
+            }
             Operation::Accept { listener } => self.ring.accept(listener),
             Operation::CancelAccept { listener } => self.ring.cancel_accept(listener),
             Operation::StopListening { listener } => self.ring.stop_listening(listener),

@@ -94,8 +94,8 @@ pub(crate) struct Socket {
 #[derive(Debug)]
 struct OpenSocket {
     fd: OwnedFd,
-    /// Where it stands in the ring's table of registered files, if there was room: operations on
-    /// those spare the kernel a look-up and two atomic counts each, 2% of a small message.
+    /// Where it stands in the ring's table of registered files, if it does: operations on those
+    /// spare the kernel a look-up and two atomic counts each, 2% of a small message.
     registered: Option<u32>,
 }
 
@@ -155,7 +155,7 @@ pub(crate) struct Ring {
 /// What a completion is of: the highest byte of its user data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// Nothing that anybody waits for: a cancel, shutdown or close.
+    /// Nothing that anybody waits for: a cancel or a close.
     Unwatched = 0,
     Accept = 1,
     Receive = 2,
@@ -181,22 +181,26 @@ impl Kind {
 
 impl Ring {
     /// A ring that accepts from these listeners, and wakes a parked shard through `wakeup`.
-    /// Beyond `sockets_max` sockets at once it still works, but less well. That many are at most
-    /// the process's limit of open files.
+    ///
+    /// Up to `registered_max` sockets at once are registered with it, which must be at most the
+    /// process's limit of open files; see [`super::host::registered_files_max`]. More work too,
+    /// but less well.
     ///
     /// # Errors
     ///
     /// What the kernel says; `host` knows what it means.
     pub(crate) fn new(
         listeners: Vec<TcpListener>,
-        sockets_max: u32,
+        registered_max: u32,
         wakeup: Wakeup,
     ) -> io::Result<Ring> {
         let uring = build(SUBMISSIONS, COMPLETIONS)?;
         uring.submitter().register_eventfd(wakeup.as_raw_fd())?;
+        let registered_max = registered_max.min(REGISTERED_MAX);
+        if registered_max > 0 {
+            uring.submitter().register_files_sparse(registered_max)?;
+        }
         let buffers = Buffers::register(&uring)?;
-        let registered_max = sockets_max.min(REGISTERED_MAX);
-        uring.submitter().register_files_sparse(registered_max)?;
         let mut ring = Ring {
             uring: ManuallyDrop::new(uring),
             buffers: ManuallyDrop::new(buffers),
@@ -262,9 +266,15 @@ impl Ring {
         self.cancel(Kind::Receive.user_data(token.0));
     }
 
-    /// Sends the bytes from `offset` on.
+    /// Sends the bytes from `offset` on. The number that comes back is for [`Ring::cancel_send`].
     #[inline]
-    pub(crate) fn send(&mut self, token: Token, socket: &Socket, bytes: Vec<u8>, offset: usize) {
+    pub(crate) fn send(
+        &mut self,
+        token: Token,
+        socket: &Socket,
+        bytes: Vec<u8>,
+        offset: usize,
+    ) -> u32 {
         let rest = &bytes[offset..];
         let len = u32::try_from(rest.len()).unwrap_or(u32::MAX);
         let (fd, flags) = self.target(socket);
@@ -287,18 +297,16 @@ impl Ring {
         let entry = entry.user_data(Kind::Send.user_data(slot as u64));
         self.in_flight += 1;
         self.push(entry);
+        // Each takes memory of its own: there are never 2^32 in flight.
+        u32::try_from(slot).unwrap_or(u32::MAX)
     }
 
-    /// Cancels everything that was asked of this socket.
-    pub(crate) fn cancel_all(&mut self, socket: &Socket) {
-        let what = match self.target(socket) {
-            (Fd(slot), Flags::FIXED_FILE) => CancelBuilder::fd(Fixed(slot.cast_unsigned())),
-            (fd, _) => CancelBuilder::fd(fd),
-        };
-        let entry = opcode::AsyncCancel2::new(what.all())
-            .build()
-            .user_data(Kind::Unwatched.user_data(0));
-        self.push(entry);
+    /// Cancels the send with this token that gave this number, if it is still in flight.
+    pub(crate) fn cancel_send(&mut self, number: u32, token: Token) {
+        let sending = self.sending.get(number as usize);
+        if matches!(sending, Some(Some(sending)) if sending.token == token) {
+            self.cancel(Kind::Send.user_data(u64::from(number)));
+        }
     }
 
     /// Whether entering the kernel would do something: there is something to submit, or the
@@ -473,6 +481,8 @@ impl Ring {
         }
     }
 
+    /// Cancels by user data, which the kernel finds by a hash. By socket, it would look at all that
+    /// is in flight: milliseconds, with thousands of connections.
     fn cancel(&mut self, user_data: u64) {
         let entry = opcode::AsyncCancel::new(user_data)
             .build()
@@ -482,8 +492,8 @@ impl Ring {
 
     /// Queues an entry for the kernel, behind all those before.
     ///
-    /// Every entry that gets here is valid until it completes: its descriptor is open (sockets are
-    /// closed by an entry behind it, listeners when the ring is dropped), its memory, if any,
+    /// Every entry that gets here is valid until it completes: its descriptor is open (sockets and
+    /// listeners are closed by an entry behind it, or when the ring is gone), its memory, if any,
     /// belongs to the ring.
     #[inline]
     fn push(&mut self, entry: Entry) {
@@ -509,8 +519,10 @@ impl Ring {
     }
 
     /// Has the kernel close the sockets that were dropped, behind what was asked of them.
+    ///
+    /// Entering does so too; before, it is worth it where the descriptors are needed at once.
     #[inline]
-    fn close_dropped(&mut self) {
+    pub(crate) fn close_dropped(&mut self) {
         if self.closing.borrow().is_empty() {
             return;
         }
@@ -736,7 +748,9 @@ mod tests {
                 bytes,
                 result: Ok(sent),
                 ..
-            } => ring.send(TOKEN, &socket, bytes, sent),
+            } => {
+                ring.send(TOKEN, &socket, bytes, sent);
+            }
             other => panic!("not sent: {other:?}"),
         }
         ring.enter().unwrap();
@@ -800,7 +814,7 @@ mod tests {
                 assert_eq!(&*received(next(&mut ring)), b"request");
                 ring.send(TOKEN, socket, b"reply".to_vec(), 0);
                 assert!(matches!(next(&mut ring), Event::Sent { result: Ok(5), .. }));
-                ring.cancel_all(socket);
+                ring.cancel_receive(TOKEN);
                 assert!(matches!(
                     next(&mut ring),
                     Event::Received { result: Err(error), more: false, .. }
@@ -821,6 +835,28 @@ mod tests {
     fn cancelled_operations_complete() {
         let (mut ring, address) = ring();
         let (_client, socket) = connect(&mut ring, address);
+        // More than fits, since nobody reads: first a part of it is taken.
+        ring.send(TOKEN, &socket, vec![1; 64 << 20], 0);
+        let Event::Sent {
+            bytes,
+            result: Ok(taken),
+            ..
+        } = next(&mut ring)
+        else {
+            panic!("nothing was taken");
+        };
+        let number = ring.send(TOKEN, &socket, bytes, taken);
+        ring.cancel_send(number, Token(8));
+        ring.cancel_send(number + 1, TOKEN);
+        assert!(
+            ring.uring.submission().len() == 1,
+            "others are not cancelled"
+        );
+        ring.cancel_send(number, TOKEN);
+        assert!(matches!(
+            next(&mut ring),
+            Event::Sent { result: Err(error), .. } if error.raw_os_error() == Some(libc::ECANCELED)
+        ));
         ring.receive(TOKEN, &socket);
         ring.cancel_receive(TOKEN);
         match next(&mut ring) {

@@ -1,5 +1,6 @@
 //! Nothing is unbounded: connections, and what is queued for those who do not read.
 
+use std::collections::VecDeque;
 use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -7,7 +8,7 @@ use std::thread;
 use corelane::protocol::codes;
 
 use crate::support::peer::{Peer, frame};
-use crate::support::program::serve;
+use crate::support::program::{serve, start_limited};
 use crate::support::waiting::{until, until_still};
 
 #[test]
@@ -79,4 +80,29 @@ fn who_never_reads_is_stopped_from_sending_and_loses_nothing() {
     });
     greedy.shut();
     greedy.expect_end();
+}
+
+#[test]
+fn a_server_without_descriptors_waits_and_serves_who_came_when_there_are_some() {
+    let words = [
+        &["--listen", "127.0.0.1:0", "--shards", "1"][..],
+        &["--set", "shards.pin=false", "--set", "log.level=debug"],
+    ];
+    let server = start_limited("ulimit -n 70", &words.concat());
+    let mut peers: VecDeque<Peer> = (0..60)
+        .map(|_| {
+            let mut peer = Peer::connect(server.address());
+            peer.send(codes::ECHO, b"served in the end");
+            peer
+        })
+        .collect();
+    // Who leaves makes room for the next.
+    server.wait_for_log("accepting pauses until there is room");
+    while let Some(mut peer) = peers.pop_front() {
+        peer.expect(codes::ECHO, b"served in the end");
+    }
+    // One line each time that there was no room again, not one for each time it tried.
+    let closes = server.count_logged("closed connection=");
+    assert!(server.count_logged("accepting pauses") <= closes + 1);
+    assert_eq!(server.count_logged("accepted connection="), 60);
 }

@@ -157,7 +157,7 @@ pub(crate) struct Told {
     pub(crate) received_bytes: u64,
     pub(crate) sent_bytes: u64,
     pub(crate) short_sends: u64,
-    pub(crate) receive_pauses: u64,
+    pub(crate) receive_cancels: u64,
     pub(crate) buffers_exhausted: u64,
     pub(crate) handlers_started: u64,
     pub(crate) handlers_finished: u64,
@@ -674,7 +674,7 @@ impl Io for FakeIo {
             }
             Operation::Receive { id, socket } => self.receive(id, socket),
             Operation::CancelReceive { id } => {
-                self.told.receive_pauses += 1;
+                self.told.receive_cancels += 1;
                 let link = self.link_of(id);
                 let link = &mut self.links[link];
                 if link.closed.is_some() {
@@ -685,12 +685,10 @@ impl Io for FakeIo {
                 }
             }
             Operation::Send { id, socket, buffer } => self.send(id, socket, buffer),
-            Operation::Cancel { socket } => {
-                let link = self.open(socket, "cancel");
-                if let Some(receive) = &mut link.receive {
-                    receive.cancelled = true;
-                }
-                if let Some(send) = &mut link.send {
+            Operation::CancelSend { id } => {
+                let link = self.link_of(id);
+                // It may have completed, and the shard does not know yet.
+                if let Some(send) = &mut self.links[link].send {
                     send.cancelled = true;
                 }
             }
