@@ -1,5 +1,4 @@
-//! A shard in production: the glommio task that turns it, submits and parks, and [`Io`] over the
-//! ring.
+//! A shard in production: the glommio task that turns it, submits and parks.
 //!
 //! Invariant: whenever the shard's task waits inside glommio, an event of the kernel's is due or
 //! armed that wakes it; it never relies on glommio's word that it is runnable. For glommio (0.12)
@@ -7,31 +6,25 @@
 //! although tasks are runnable, until the next event. So the shard yields by waking itself through
 //! its eventfd, and looks after its handlers every [`GUARD_US`].
 
-use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
+mod parking;
+mod ring_io;
+
 use std::io;
 use std::net::TcpListener;
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use glommio::io::{PollState, PollableFd};
-use glommio::timer::Timer;
-use glommio::{Latency, Shares, Task, TaskQueueHandle};
-
-use super::io::{Completion, Failure, Io, Operation, SendBuffer};
+use self::parking::Parking;
+use self::ring_io::RingIo;
 use super::settings::Settings;
 use super::stats::Stats;
 use super::{Shard, Turn};
-use crate::config::bounds;
-use crate::handler::{ConnectionId, HandlerOutcome, HandlerTask, Router};
+use crate::handler::Router;
 use crate::metrics::Counters;
 use crate::sys::clock::Clock;
-use crate::sys::host;
-use crate::sys::{Event, Received, Ring, Socket, Token, Wakeup};
+use crate::sys::{Wakeup, host};
 
 /// How long a busy shard keeps the executor's other tasks waiting, in microseconds. It is also how
 /// often glommio looks after its own timers and files then, and how late a request to stop may be
@@ -43,9 +36,6 @@ const YIELD_TO_HANDLERS_US: u64 = 100;
 
 /// How long a parked shard leaves handlers at work unattended, in microseconds; see above.
 const GUARD_US: u64 = 10_000;
-
-/// Shares of the handlers' task queue; the shard itself has glommio's 1,000.
-const HANDLER_SHARES: usize = 500;
 
 /// What other threads can tell a shard.
 #[derive(Debug)]
@@ -263,289 +253,5 @@ impl Runner {
         }
         shard.io_mut().ring.disable_wakeups();
         Ok(())
-    }
-}
-
-/// Where a shard sleeps: on its eventfd, and on the handlers that finish meanwhile.
-struct Parking {
-    wakeup: PollableFd<Wakeup>,
-    /// The poll of the eventfd.
-    poll: PollState,
-    finished: Rc<Finished>,
-}
-
-impl Parking {
-    fn new(wakeup: Wakeup, finished: Rc<Finished>) -> io::Result<Parking> {
-        Ok(Parking {
-            wakeup: PollableFd::new(wakeup).map_err(io::Error::from)?,
-            poll: PollState::new(),
-            finished,
-        })
-    }
-
-    async fn park(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        let mut timer = pin!(async {
-            match timeout {
-                Some(timeout) => {
-                    Timer::new(timeout).await;
-                }
-                None => std::future::pending().await,
-            }
-        });
-        let Parking {
-            wakeup,
-            poll,
-            finished,
-        } = self;
-        let woken = poll_fn(|cx| {
-            if let Poll::Ready(readable) = wakeup.poll_readable(cx, poll) {
-                return Poll::Ready(readable.map(|()| true));
-            }
-            if finished.count.get() > 0 || timer.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Ok(false));
-            }
-            finished.waker.replace(Some(cx.waker().clone()));
-            Poll::Pending
-        })
-        .await
-        .map_err(io::Error::from)?;
-        if woken {
-            wakeup.get_ref().clear();
-        } else {
-            // glommio keeps a waker of every poll until the eventfd is readable: begin anew.
-            *poll = PollState::new();
-        }
-        Ok(())
-    }
-}
-
-/// The asynchronous handlers that have finished and were not reaped yet.
-#[derive(Default)]
-struct Finished {
-    outcomes: RefCell<Vec<(usize, ConnectionId, HandlerOutcome)>>,
-    count: Cell<usize>,
-    /// The parked shard.
-    waker: RefCell<Option<Waker>>,
-}
-
-impl Finished {
-    fn add(&self, task: usize, id: ConnectionId, outcome: HandlerOutcome) {
-        self.outcomes.borrow_mut().push((task, id, outcome));
-        self.count.set(self.count.get() + 1);
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
-        }
-    }
-}
-
-/// [`Io`] over the ring for the sockets, and over glommio for the handlers.
-pub(crate) struct RingIo {
-    shard: u16,
-    ring: Ring,
-    /// The ring's number of each connection's latest send, by slot.
-    sends: Vec<u32>,
-    finished: Rc<Finished>,
-    queue: TaskQueueHandle,
-    /// The handlers at work, so that a stop can cancel them.
-    tasks: Vec<Option<Task<()>>>,
-    free_tasks: Vec<usize>,
-}
-
-impl RingIo {
-    fn new(
-        shard: u16,
-        listeners: Vec<TcpListener>,
-        registered_max: u32,
-        wakeup: Wakeup,
-    ) -> io::Result<RingIo> {
-        Ok(RingIo {
-            shard,
-            ring: Ring::new(listeners, registered_max, wakeup)?,
-            sends: Vec::new(),
-            finished: Rc::default(),
-            queue: glommio::executor().create_task_queue(
-                Shares::Static(HANDLER_SHARES),
-                Latency::NotImportant,
-                "handlers",
-            ),
-            tasks: Vec::new(),
-            free_tasks: Vec::new(),
-        })
-    }
-
-    /// Whether the next turn would find something to do.
-    #[inline]
-    fn is_due(&mut self) -> bool {
-        self.ring.has_events() || self.ring.has_work() || self.finished.count.get() > 0
-    }
-
-    /// Ends the handlers that are still at work.
-    async fn cancel_handlers(&mut self) {
-        let tasks = std::mem::take(&mut self.tasks);
-        let mut cancelled = pin!(async {
-            for task in tasks.into_iter().flatten() {
-                task.cancel().await;
-            }
-        });
-        // Cancelled tasks are runnable, no more: see the invariant of this file.
-        let mut done = false;
-        while !done {
-            let mut guard = pin!(Timer::new(Duration::from_micros(GUARD_US)));
-            poll_fn(|cx| {
-                done = cancelled.as_mut().poll(cx).is_ready();
-                if done || guard.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(());
-                }
-                Poll::Pending
-            })
-            .await;
-        }
-    }
-
-    fn handle(&mut self, id: ConnectionId, task: HandlerTask) {
-        let slot = self.free_tasks.pop().unwrap_or_else(|| {
-            self.tasks.push(None);
-            self.tasks.len() - 1
-        });
-        let code = task.code();
-        let finished = Rc::clone(&self.finished);
-        let run = async move {
-            let outcome = task.await;
-            finished.add(slot, id, outcome);
-        };
-        match glommio::spawn_local_into(run, self.queue) {
-            Ok(task) => self.tasks[slot] = Some(task),
-            Err(error) => {
-                let outcome = HandlerOutcome::failed(code, error.to_string());
-                self.finished.add(slot, id, outcome);
-            }
-        }
-    }
-
-    fn reap_handlers(&mut self, completions: &mut Vec<Completion<Socket, Received>>) {
-        if self.finished.count.replace(0) == 0 {
-            return;
-        }
-        for (slot, id, outcome) in self.finished.outcomes.borrow_mut().drain(..) {
-            self.tasks[slot] = None;
-            self.free_tasks.push(slot);
-            completions.push(Completion::Handled { id, outcome });
-        }
-    }
-}
-
-impl Io for RingIo {
-    type Socket = Socket;
-    type Received = Received;
-
-    #[inline]
-    fn submit(&mut self, operation: Operation<'_, Socket>) {
-        match operation {
-            Operation::Send { id, socket, buffer } => {
-                let number = self
-                    .ring
-                    .send(token_of(id), socket, buffer.bytes, buffer.sent);
-                let slot = id.slot as usize;
-                if self.sends.len() <= slot {
-                    self.sends.resize(slot + 1, number);
-                }
-                self.sends[slot] = number;
-            }
-            Operation::Receive { id, socket } => self.ring.receive(token_of(id), socket),
-            Operation::CancelReceive { id } => self.ring.cancel_receive(token_of(id)),
-            Operation::CancelSend { id } => {
-                if let Some(&number) = self.sends.get(id.slot as usize) {
-                    self.ring.cancel_send(number, token_of(id));
-                }
-            }
-            Operation::ShutdownSend { socket } => socket.shutdown_send(),
-            Operation::Close { socket } => {
-                drop(socket);
-                // In front of an accept that waits for its descriptor.
-                self.ring.close_dropped();
-            }
-            Operation::Accept { listener } => self.ring.accept(listener),
-            Operation::CancelAccept { listener } => self.ring.cancel_accept(listener),
-            Operation::StopListening { listener } => self.ring.stop_listening(listener),
-            Operation::Handle { id, task } => self.handle(id, task),
-        }
-    }
-
-    #[inline]
-    fn reap(&mut self, completions: &mut Vec<Completion<Socket, Received>>, max: usize) {
-        self.reap_handlers(completions);
-        let shard = self.shard;
-        self.ring.reap(max, |event| {
-            completions.push(match event {
-                Event::Received {
-                    token,
-                    result,
-                    more,
-                } => Completion::Received {
-                    id: id_of(shard, token),
-                    result: result.map_err(failure),
-                    more,
-                },
-                Event::Sent {
-                    token,
-                    bytes,
-                    offset,
-                    result,
-                } => Completion::Sent {
-                    id: id_of(shard, token),
-                    buffer: SendBuffer {
-                        bytes,
-                        sent: offset,
-                    },
-                    result: result.map_err(failure),
-                },
-                Event::Accepted {
-                    listener,
-                    result,
-                    more,
-                } => Completion::Accepted {
-                    listener,
-                    result: result.map_err(failure),
-                    more,
-                },
-            });
-        });
-    }
-}
-
-/// An id as the ring carries it: generation and slot.
-#[inline]
-fn token_of(id: ConnectionId) -> Token {
-    Token::new(u64::from(id.generation) << SLOT_BITS | u64::from(id.slot))
-}
-
-#[inline]
-fn id_of(shard: u16, token: Token) -> ConnectionId {
-    ConnectionId {
-        shard,
-        slot: low_bits(token.number(), SLOT_BITS),
-        generation: low_bits(token.number() >> SLOT_BITS, u32::BITS),
-    }
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "cut off on purpose, at 32 bits or below"
-)]
-#[inline]
-fn low_bits(number: u64, bits: u32) -> u32 {
-    (number & ((1 << bits) - 1)) as u32
-}
-
-/// Room for as many slots as a configuration can ask for.
-const SLOT_BITS: u32 = 24;
-const _: () = assert!(*bounds::CONNECTIONS.end() < 1 << SLOT_BITS);
-
-fn failure(error: io::Error) -> Failure {
-    match error.raw_os_error() {
-        Some(libc::ECANCELED) => Failure::Cancelled,
-        Some(libc::ENOBUFS) => Failure::NoBuffers,
-        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM) => Failure::NoRoom(error),
-        _ => Failure::Broken(error),
     }
 }

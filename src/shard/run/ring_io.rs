@@ -1,0 +1,234 @@
+//! [`Io`] in production: the ring for the sockets, glommio for the handlers.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::TcpListener;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use glommio::timer::Timer;
+use glommio::{Latency, Shares, Task, TaskQueueHandle};
+
+use super::GUARD_US;
+use super::parking::Finished;
+use crate::config::bounds;
+use crate::handler::{ConnectionId, HandlerOutcome, HandlerTask};
+use crate::shard::io::{Completion, Failure, Io, Operation, SendBuffer};
+use crate::sys::{Event, Received, Ring, Socket, Token, Wakeup};
+
+/// Shares of the handlers' task queue; the shard itself has glommio's 1,000.
+const HANDLER_SHARES: usize = 500;
+
+/// [`Io`] over the ring for the sockets, and over glommio for the handlers.
+pub(crate) struct RingIo {
+    shard: u16,
+    pub(super) ring: Ring,
+    /// The ring's number of each connection's latest send, by slot.
+    sends: Vec<u32>,
+    pub(super) finished: Rc<Finished>,
+    queue: TaskQueueHandle,
+    /// The handlers at work, so that a stop can cancel them.
+    tasks: Vec<Option<Task<()>>>,
+    free_tasks: Vec<usize>,
+}
+
+impl RingIo {
+    pub(super) fn new(
+        shard: u16,
+        listeners: Vec<TcpListener>,
+        registered_max: u32,
+        wakeup: Wakeup,
+    ) -> io::Result<RingIo> {
+        Ok(RingIo {
+            shard,
+            ring: Ring::new(listeners, registered_max, wakeup)?,
+            sends: Vec::new(),
+            finished: Rc::default(),
+            queue: glommio::executor().create_task_queue(
+                Shares::Static(HANDLER_SHARES),
+                Latency::NotImportant,
+                "handlers",
+            ),
+            tasks: Vec::new(),
+            free_tasks: Vec::new(),
+        })
+    }
+
+    /// Whether the next turn would find something to do.
+    #[inline]
+    pub(super) fn is_due(&mut self) -> bool {
+        self.ring.has_events() || self.ring.has_work() || self.finished.any()
+    }
+
+    /// Ends the handlers that are still at work.
+    pub(super) async fn cancel_handlers(&mut self) {
+        let tasks = std::mem::take(&mut self.tasks);
+        let mut cancelled = pin!(async {
+            for task in tasks.into_iter().flatten() {
+                task.cancel().await;
+            }
+        });
+        // Cancelled tasks are runnable, no more: see the invariant of this file.
+        let mut done = false;
+        while !done {
+            let mut guard = pin!(Timer::new(Duration::from_micros(GUARD_US)));
+            poll_fn(|cx| {
+                done = cancelled.as_mut().poll(cx).is_ready();
+                if done || guard.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(());
+                }
+                Poll::Pending
+            })
+            .await;
+        }
+    }
+
+    fn handle(&mut self, id: ConnectionId, task: HandlerTask) {
+        let slot = self.free_tasks.pop().unwrap_or_else(|| {
+            self.tasks.push(None);
+            self.tasks.len() - 1
+        });
+        let code = task.code();
+        let finished = Rc::clone(&self.finished);
+        let run = async move {
+            let outcome = task.await;
+            finished.add(slot, id, outcome);
+        };
+        match glommio::spawn_local_into(run, self.queue) {
+            Ok(task) => self.tasks[slot] = Some(task),
+            Err(error) => {
+                let outcome = HandlerOutcome::failed(code, error.to_string());
+                self.finished.add(slot, id, outcome);
+            }
+        }
+    }
+
+    fn reap_handlers(&mut self, completions: &mut Vec<Completion<Socket, Received>>) {
+        if !self.finished.any() {
+            return;
+        }
+        for (slot, id, outcome) in self.finished.take() {
+            self.tasks[slot] = None;
+            self.free_tasks.push(slot);
+            completions.push(Completion::Handled { id, outcome });
+        }
+    }
+}
+
+impl Io for RingIo {
+    type Socket = Socket;
+    type Received = Received;
+
+    #[inline]
+    fn submit(&mut self, operation: Operation<'_, Socket>) {
+        match operation {
+            Operation::Send { id, socket, buffer } => {
+                let number = self
+                    .ring
+                    .send(token_of(id), socket, buffer.bytes, buffer.sent);
+                let slot = id.slot as usize;
+                if self.sends.len() <= slot {
+                    self.sends.resize(slot + 1, number);
+                }
+                self.sends[slot] = number;
+            }
+            Operation::Receive { id, socket } => self.ring.receive(token_of(id), socket),
+            Operation::CancelReceive { id } => self.ring.cancel_receive(token_of(id)),
+            Operation::CancelSend { id } => {
+                if let Some(&number) = self.sends.get(id.slot as usize) {
+                    self.ring.cancel_send(number, token_of(id));
+                }
+            }
+            Operation::ShutdownSend { socket } => socket.shutdown_send(),
+            Operation::Close { socket } => {
+                drop(socket);
+                // In front of an accept that waits for its descriptor.
+                self.ring.close_dropped();
+            }
+            Operation::Accept { listener } => self.ring.accept(listener),
+            Operation::CancelAccept { listener } => self.ring.cancel_accept(listener),
+            Operation::StopListening { listener } => self.ring.stop_listening(listener),
+            Operation::Handle { id, task } => self.handle(id, task),
+        }
+    }
+
+    #[inline]
+    fn reap(&mut self, completions: &mut Vec<Completion<Socket, Received>>, max: usize) {
+        self.reap_handlers(completions);
+        let shard = self.shard;
+        self.ring.reap(max, |event| {
+            completions.push(match event {
+                Event::Received {
+                    token,
+                    result,
+                    more,
+                } => Completion::Received {
+                    id: id_of(shard, token),
+                    result: result.map_err(failure),
+                    more,
+                },
+                Event::Sent {
+                    token,
+                    bytes,
+                    offset,
+                    result,
+                } => Completion::Sent {
+                    id: id_of(shard, token),
+                    buffer: SendBuffer {
+                        bytes,
+                        sent: offset,
+                    },
+                    result: result.map_err(failure),
+                },
+                Event::Accepted {
+                    listener,
+                    result,
+                    more,
+                } => Completion::Accepted {
+                    listener,
+                    result: result.map_err(failure),
+                    more,
+                },
+            });
+        });
+    }
+}
+
+/// An id as the ring carries it: generation and slot.
+#[inline]
+fn token_of(id: ConnectionId) -> Token {
+    Token::new(u64::from(id.generation) << SLOT_BITS | u64::from(id.slot))
+}
+
+#[inline]
+fn id_of(shard: u16, token: Token) -> ConnectionId {
+    ConnectionId {
+        shard,
+        slot: low_bits(token.number(), SLOT_BITS),
+        generation: low_bits(token.number() >> SLOT_BITS, u32::BITS),
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "cut off on purpose, at 32 bits or below"
+)]
+#[inline]
+fn low_bits(number: u64, bits: u32) -> u32 {
+    (number & ((1 << bits) - 1)) as u32
+}
+
+/// Room for as many slots as a configuration can ask for.
+const SLOT_BITS: u32 = 24;
+const _: () = assert!(*bounds::CONNECTIONS.end() < 1 << SLOT_BITS);
+
+fn failure(error: io::Error) -> Failure {
+    match error.raw_os_error() {
+        Some(libc::ECANCELED) => Failure::Cancelled,
+        Some(libc::ENOBUFS) => Failure::NoBuffers,
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM) => Failure::NoRoom(error),
+        _ => Failure::Broken(error),
+    }
+}

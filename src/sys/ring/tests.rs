@@ -1,0 +1,282 @@
+//! The ring on real sockets.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+
+use super::*;
+use crate::sys::socket::listen;
+
+const TOKEN: Token = Token(7);
+
+fn ring() -> (Ring, SocketAddr) {
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    let (address, listeners) = listen(any, 16, 1).unwrap();
+    // Too few slots for some of the tests' sockets, so that both kinds are tried.
+    let mut ring = Ring::new(listeners, 1, Wakeup::new().unwrap()).unwrap();
+    ring.accept(0);
+    (ring, address)
+}
+
+/// The next event; the peer has done what causes it.
+fn next(ring: &mut Ring) -> Event {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let mut event = None;
+    while event.is_none() {
+        assert!(Instant::now() < deadline, "no event came");
+        ring.enter().unwrap();
+        ring.reap(1, |next| event = Some(next));
+    }
+    event.unwrap()
+}
+
+fn connect(ring: &mut Ring, address: SocketAddr) -> (TcpStream, Socket) {
+    let client = TcpStream::connect(address).unwrap();
+    client.set_nodelay(true).unwrap();
+    match next(ring) {
+        Event::Accepted {
+            result: Ok(socket),
+            more: true,
+            ..
+        } => (client, socket),
+        other => panic!("not a connection: {other:?}"),
+    }
+}
+
+fn received(event: Event) -> Received {
+    match event {
+        Event::Received {
+            token: TOKEN,
+            result: Ok(received),
+            ..
+        } => received,
+        other => panic!("nothing received: {other:?}"),
+    }
+}
+
+#[test]
+fn bytes_come_and_go_and_the_stream_ends() {
+    let (mut ring, address) = ring();
+    let (mut client, socket) = connect(&mut ring, address);
+    ring.receive(TOKEN, &socket);
+    client.write_all(b"request").unwrap();
+    assert_eq!(&*received(next(&mut ring)), b"request");
+
+    ring.send(TOKEN, &socket, b"xxreply".to_vec(), 2);
+    match next(&mut ring) {
+        Event::Sent {
+            token: TOKEN,
+            bytes,
+            offset: 2,
+            result: Ok(5),
+        } => assert_eq!(bytes, b"xxreply"),
+        other => panic!("not sent: {other:?}"),
+    }
+    let mut reply = [0; 5];
+    client.read_exact(&mut reply).unwrap();
+    assert_eq!(reply, *b"reply");
+
+    client.shutdown(Shutdown::Write).unwrap();
+    assert!(received(next(&mut ring)).is_empty());
+    socket.shutdown_send();
+    ring.enter().unwrap();
+    assert_eq!(client.read(&mut reply).unwrap(), 0);
+}
+
+#[test]
+fn a_dropped_socket_is_closed_behind_what_was_asked_of_it() {
+    let (mut ring, address) = ring();
+    let (mut client, socket) = connect(&mut ring, address);
+    ring.send(TOKEN, &socket, b"last words".to_vec(), 0);
+    drop(socket);
+    assert!(ring.has_work());
+    assert!(matches!(
+        next(&mut ring),
+        Event::Sent { result: Ok(10), .. }
+    ));
+    let mut all = Vec::new();
+    client.read_to_end(&mut all).unwrap();
+    assert_eq!(all, b"last words");
+}
+
+#[test]
+fn buffers_run_out_and_come_back() {
+    let (mut ring, address) = ring();
+    let (mut client, socket) = connect(&mut ring, address);
+    ring.receive(TOKEN, &socket);
+    let mut held = Vec::new();
+    loop {
+        client.write_all(b"x").unwrap();
+        match next(&mut ring) {
+            Event::Received {
+                result: Ok(bytes), ..
+            } => held.push(bytes),
+            Event::Received {
+                result: Err(error),
+                more: false,
+                ..
+            } if error.raw_os_error() == Some(libc::ENOBUFS) => break,
+            other => panic!("neither bytes nor the lack of buffers: {other:?}"),
+        }
+    }
+    assert!(held.len() > 1 && held.iter().all(|bytes| **bytes == *b"x"));
+    // One is enough to go on with.
+    held.pop();
+    ring.receive(TOKEN, &socket);
+    assert_eq!(&*received(next(&mut ring)), b"x");
+}
+
+#[test]
+fn received_bytes_outlive_the_ring() {
+    let (mut ring, address) = ring();
+    let (mut client, socket) = connect(&mut ring, address);
+    ring.receive(TOKEN, &socket);
+    client.write_all(b"kept").unwrap();
+    let kept = received(next(&mut ring));
+    drop(ring);
+    assert_eq!(&*kept, b"kept");
+    // The socket outlived its ring, too.
+    drop(socket);
+}
+
+#[test]
+fn dropping_the_ring_cancels_and_waits_for_everything_in_flight() {
+    let (mut ring, address) = ring();
+    let (mut client, socket) = connect(&mut ring, address);
+    ring.receive(TOKEN, &socket);
+    // More than the sockets' buffers hold: it stays in flight, as nobody reads.
+    ring.send(TOKEN, &socket, vec![1; 64 << 20], 0);
+    match next(&mut ring) {
+        Event::Sent {
+            bytes,
+            result: Ok(sent),
+            ..
+        } => {
+            ring.send(TOKEN, &socket, bytes, sent);
+        }
+        other => panic!("not sent: {other:?}"),
+    }
+    ring.enter().unwrap();
+    assert_eq!(ring.in_flight, 3, "accept, receive and send");
+    assert!(ring.wind_down());
+    assert_eq!(ring.in_flight, 0);
+    drop(ring);
+    drop(socket);
+    let mut rest = Vec::new();
+    // All that was sent, then the end or a reset.
+    let _ = client.read_to_end(&mut rest);
+    assert!(rest.iter().all(|&byte| byte == 1));
+}
+
+#[test]
+fn more_operations_than_submission_entries_all_get_there() {
+    let (mut ring, address) = ring();
+    let (mut client, socket) = connect(&mut ring, address);
+    let count = SUBMISSIONS as usize * 3;
+    for number in 0..count {
+        ring.send(Token(number as u64), &socket, vec![1], 0);
+    }
+    assert!(!ring.overflow.is_empty());
+    let mut tokens: Vec<u64> = (0..count)
+        .map(|_| match next(&mut ring) {
+            Event::Sent {
+                token,
+                result: Ok(1),
+                ..
+            } => token.number(),
+            other => panic!("not sent: {other:?}"),
+        })
+        .collect();
+    tokens.sort_unstable();
+    assert_eq!(tokens, (0..count as u64).collect::<Vec<_>>());
+    client.read_exact(&mut vec![0; count]).unwrap();
+}
+
+#[test]
+#[should_panic(expected = "a socket belongs to the ring that accepted it")]
+fn a_socket_of_another_ring_is_refused() {
+    let (mut one, address) = ring();
+    let (mut other, _) = ring();
+    let (_client, socket) = connect(&mut one, address);
+    other.receive(TOKEN, &socket);
+}
+
+#[test]
+fn sockets_beyond_the_registered_ones_work_and_slots_are_used_again() {
+    let (mut ring, address) = ring();
+    for _ in 0..3 {
+        let mut pairs: Vec<_> = (0..3).map(|_| connect(&mut ring, address)).collect();
+        let registered = pairs
+            .iter()
+            .filter(|(_, socket)| socket.open.as_ref().unwrap().registered.is_some())
+            .count();
+        assert_eq!(registered, 1);
+        for (client, socket) in &mut pairs {
+            ring.receive(TOKEN, socket);
+            client.write_all(b"request").unwrap();
+            assert_eq!(&*received(next(&mut ring)), b"request");
+            ring.send(TOKEN, socket, b"reply".to_vec(), 0);
+            assert!(matches!(next(&mut ring), Event::Sent { result: Ok(5), .. }));
+            ring.cancel_receive(TOKEN);
+            assert!(matches!(
+                next(&mut ring),
+                Event::Received { result: Err(error), more: false, .. }
+                    if error.raw_os_error() == Some(libc::ECANCELED)
+            ));
+        }
+        for (mut client, socket) in pairs {
+            drop(socket);
+            ring.enter().unwrap();
+            let mut all = Vec::new();
+            client.read_to_end(&mut all).unwrap();
+            assert_eq!(all, b"reply");
+        }
+    }
+}
+
+#[test]
+fn cancelled_operations_complete() {
+    let (mut ring, address) = ring();
+    let (_client, socket) = connect(&mut ring, address);
+    // More than fits, since nobody reads: first a part of it is taken.
+    ring.send(TOKEN, &socket, vec![1; 64 << 20], 0);
+    let Event::Sent {
+        bytes,
+        result: Ok(taken),
+        ..
+    } = next(&mut ring)
+    else {
+        panic!("nothing was taken");
+    };
+    let number = ring.send(TOKEN, &socket, bytes, taken);
+    ring.cancel_send(number, Token(8));
+    ring.cancel_send(number + 1, TOKEN);
+    assert!(
+        ring.uring.submission().len() == 1,
+        "others are not cancelled"
+    );
+    ring.cancel_send(number, TOKEN);
+    assert!(matches!(
+        next(&mut ring),
+        Event::Sent { result: Err(error), .. } if error.raw_os_error() == Some(libc::ECANCELED)
+    ));
+    ring.receive(TOKEN, &socket);
+    ring.cancel_receive(TOKEN);
+    match next(&mut ring) {
+        Event::Received {
+            result: Err(error),
+            more: false,
+            ..
+        } => assert_eq!(error.raw_os_error(), Some(libc::ECANCELED)),
+        other => panic!("not cancelled: {other:?}"),
+    }
+    ring.cancel_accept(0);
+    match next(&mut ring) {
+        Event::Accepted {
+            result: Err(error),
+            more: false,
+            ..
+        } => assert_eq!(error.raw_os_error(), Some(libc::ECANCELED)),
+        other => panic!("not cancelled: {other:?}"),
+    }
+    assert_eq!(ring.in_flight, 0);
+}
