@@ -51,7 +51,7 @@
 //!         })
 //!         // Asynchronous: owns the request; the next frames of its connection wait meanwhile.
 //!         .async_handler(LATER, |_state, request| async move {
-//!             glommio::timer::sleep(Duration::from_millis(1)).await;
+//!             corelane::glommio::timer::sleep(Duration::from_millis(1)).await;
 //!             Reply::new(request.into_body())
 //!         })
 //!         .start()?;
@@ -79,8 +79,7 @@
 //! - [`shard`] is the event loop body over a seam to the world, for those who want to simulate a
 //!   server with their own handlers.
 //!
-//! Asynchronous handlers run on glommio, which a program names as
-//! `glommio = { package = "glommio-ng", version = "0.12" }`.
+//! Asynchronous handlers run on [`glommio`], which is here again so that a program uses the same one.
 
 pub mod apps;
 pub mod client;
@@ -91,6 +90,8 @@ pub mod process;
 pub mod protocol;
 pub mod shard;
 mod sys;
+
+pub use glommio;
 
 pub use config::Config;
 pub use handler::{ConnectionId, Context, Reply, Request};
