@@ -551,3 +551,75 @@ impl<I: Io, S: 'static> Shard<I, S> {
             && self.listeners.iter().all(|listener| listener.closed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::protocol::{codes, encode};
+
+    /// Does nothing by itself; keeps what it was asked for.
+    #[derive(Default)]
+    struct Still {
+        completions: Vec<Completion<(), Vec<u8>>>,
+        asked: Vec<String>,
+    }
+
+    impl Io for Still {
+        type Socket = ();
+        type Received = Vec<u8>;
+
+        fn submit(&mut self, operation: Operation<'_, ()>) {
+            self.asked.push(format!("{operation:?}"));
+        }
+
+        fn reap(&mut self, completions: &mut Vec<Completion<(), Vec<u8>>>, _max: usize) {
+            completions.append(&mut self.completions);
+        }
+    }
+
+    fn asked(shard: &Shard<Still, ()>, operation: &str) -> usize {
+        let is_it = |asked: &&String| asked.starts_with(operation);
+        shard.io.asked.iter().filter(is_it).count()
+    }
+
+    /// A deadline that is for connections which end by themselves once cut a stop short: who took
+    /// longer than that to read lost the rest, however long `timeouts.stop_ms` was.
+    #[test]
+    fn a_slow_reader_has_all_of_a_stop() {
+        const STOP_US: u64 = 60_000_000;
+        let mut router = Router::new();
+        router.handler(codes::ECHO, |(), context, body| context.reply(body));
+        let settings = Settings {
+            stop_us: STOP_US,
+            ..Settings::from(&Config::default())
+        };
+        let mut shard = Shard::new(Still::default(), 0, 1, settings, router, Rc::new(()));
+        shard.turn(0);
+        shard.io.completions.push(Completion::Accepted {
+            listener: 0,
+            result: Ok(()),
+            more: true,
+        });
+        shard.turn(1);
+        let id = shard.connections.ids().next().unwrap();
+        let mut request = Vec::new();
+        encode(&mut request, codes::ECHO, b"slow").unwrap();
+        shard.io.completions.push(Completion::Received {
+            id,
+            result: Ok(request),
+            more: true,
+        });
+        shard.turn(2);
+        assert_eq!(asked(&shard, "Send"), 1);
+
+        let stop_us = 1_000_000;
+        shard.stop(stop_us);
+        for waited_us in [0, CLOSE_US, 2 * CLOSE_US, STOP_US - 1] {
+            shard.turn(stop_us + waited_us);
+            assert_eq!(asked(&shard, "CancelSend"), 0, "after {waited_us} us");
+        }
+        shard.turn(stop_us + STOP_US);
+        assert_eq!(asked(&shard, "CancelSend"), 1);
+    }
+}
