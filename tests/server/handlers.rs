@@ -76,14 +76,20 @@ fn replies_keep_their_order_whatever_handlers_wait_for() {
     assert_eq!(counters.frames_sent, 20_000);
 }
 
-#[test]
-fn a_waiting_handler_holds_up_its_own_connection_only() {
+/// A server whose WAIT waits at a gate, which is closed.
+fn serve_with_gate() -> (Server, gate::Gate, gate::Passings) {
     let (gate, passings) = gate::closed();
     let handler = gate.clone();
     let server = builder()
         .async_handler(WAIT, move |_state, request| handler.clone().handle(request))
         .start()
         .unwrap();
+    (server, gate, passings)
+}
+
+#[test]
+fn a_waiting_handler_holds_up_its_own_connection_only() {
+    let (server, gate, passings) = serve_with_gate();
     let mut waiting = Peer::connect(address_of(&server));
     let mut other = Peer::connect(address_of(&server));
 
@@ -109,12 +115,7 @@ fn a_waiting_handler_holds_up_its_own_connection_only() {
 #[test]
 fn all_that_came_while_a_handler_waited_is_answered() {
     static BODY: [u8; 20_000] = [7; 20_000];
-    let (gate, passings) = gate::closed();
-    let handler = gate.clone();
-    let server = builder()
-        .async_handler(WAIT, move |_state, request| handler.clone().handle(request))
-        .start()
-        .unwrap();
+    let (server, gate, passings) = serve_with_gate();
     let mut peer = Peer::connect(address_of(&server));
     let mut sender = peer.sender();
     thread::scope(|scope| {
@@ -138,12 +139,7 @@ fn all_that_came_while_a_handler_waited_is_answered() {
 
 #[test]
 fn a_half_closed_client_gets_the_reply_of_a_handler_that_waits() {
-    let (gate, passings) = gate::closed();
-    let handler = gate.clone();
-    let server = builder()
-        .async_handler(WAIT, move |_state, request| handler.clone().handle(request))
-        .start()
-        .unwrap();
+    let (server, gate, passings) = serve_with_gate();
     let mut peer = Peer::connect(address_of(&server));
     peer.send(WAIT, b"patience");
     peer.send(codes::ECHO, b"after");
