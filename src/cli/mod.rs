@@ -1,12 +1,16 @@
 //! The command line: one file a subcommand.
 
 mod check;
+mod load;
 mod send;
 mod serve;
 
 use std::fmt::Display;
+use std::io::Write as _;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use corelane::config::{Config, ConfigError, Override};
@@ -34,6 +38,8 @@ enum Command {
     Check(check::Arguments),
     /// Send a request and print the reply
     Send(send::Arguments),
+    /// Put load on a server and measure its latencies
+    Load(load::Arguments),
 }
 
 /// Where the configuration comes from.
@@ -83,6 +89,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Send(arguments) => send::run(&arguments),
+        Command::Load(arguments) => load::run(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -95,4 +102,29 @@ pub(crate) fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// The addresses of a host and port.
+fn resolve(host_and_port: &str) -> Result<Vec<SocketAddr>, Failure> {
+    let addresses = host_and_port.to_socket_addrs().map_err(|error| {
+        let right = "give host and port, like 127.0.0.1:8700";
+        Failure::Usage(format!("{host_and_port} is no address: {error}; {right}"))
+    })?;
+    Ok(addresses.collect())
+}
+
+fn no_address(host_and_port: &str) -> Failure {
+    Failure::Usage(format!("{host_and_port} has no address"))
+}
+
+/// A time of the command line, like 500ms.
+fn parse_time(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|error| format!("{error}; give a time like 5s or 500ms"))
+}
+
+/// Prints text and a line end to stdout.
+fn print(text: &str) -> Result<(), Failure> {
+    writeln!(std::io::stdout().lock(), "{text}")
+        .map_err(|error| Failure::Run(format!("the result cannot be written to stdout: {error}")))
 }

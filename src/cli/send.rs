@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::net::ToSocketAddrs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -10,7 +9,7 @@ use clap::Args;
 use corelane::client::{Client, Reply};
 use corelane::protocol::{ErrorBody, codes};
 
-use super::Failure;
+use super::{Failure, no_address, parse_time, resolve};
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -60,18 +59,14 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
 impl Arguments {
     /// Connects to the first of the host's addresses where somebody listens.
     fn connect(&self) -> Result<Client, Failure> {
-        let addresses = self.address.to_socket_addrs().map_err(|error| {
-            let right = "give host and port, like 127.0.0.1:8700";
-            Failure::Usage(format!("{} is no address: {error}; {right}", self.address))
-        })?;
-        let mut failure = Failure::Usage(format!("{} has no address", self.address));
-        for address in addresses {
+        let mut failure = None;
+        for address in resolve(&self.address)? {
             match Client::connect(address, self.timeout) {
                 Ok(client) => return Ok(client),
-                Err(error) => failure = Failure::run(error),
+                Err(error) => failure = Some(error),
             }
         }
-        Err(failure)
+        Err(failure.map_or_else(|| no_address(&self.address), Failure::run))
     }
 
     fn content(&self) -> Result<Vec<u8>, Failure> {
@@ -156,10 +151,9 @@ fn parse_hex(text: &str) -> Result<Bytes, String> {
 }
 
 fn parse_timeout(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
+    match parse_time(text) {
         Ok(Duration::ZERO) => Err("must be longer than nothing".to_owned()),
-        Ok(timeout) => Ok(timeout),
-        Err(error) => Err(format!("{error}; give a time like 5s or 500ms")),
+        timeout => timeout,
     }
 }
 

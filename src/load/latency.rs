@@ -75,11 +75,6 @@ impl Latencies {
         debug_assert!(added.is_ok());
     }
 
-    /// Forgets them all.
-    pub(crate) fn clear(&mut self) {
-        self.0.reset();
-    }
-
     pub(crate) fn count(&self) -> u64 {
         self.0.len()
     }

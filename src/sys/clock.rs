@@ -1,8 +1,8 @@
-//! The shard's clock.
+//! A monotonic clock.
 
 use std::time::Instant;
 
-/// Counts microseconds from its own start, monotonically.
+/// Counts from its own start, monotonically.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock(Instant);
 
@@ -17,5 +17,12 @@ impl Clock {
     pub(crate) fn now_us(self) -> u64 {
         // 2^64 microseconds are half a million years.
         u64::try_from(self.0.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// Nanoseconds since its start.
+    #[inline]
+    pub(crate) fn now_ns(self) -> u64 {
+        // 2^64 nanoseconds are 584 years.
+        u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 }

@@ -13,13 +13,13 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
 use std::mem::ManuallyDrop;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use io_uring::squeue::{Entry, Flags};
-use io_uring::types::{CancelBuilder, Fd, Fixed, Timespec};
+use io_uring::types::{CancelBuilder, Fd, Fixed, SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, cqueue, opcode};
 
 use super::buffers::{Buffers, GROUP, Received};
@@ -249,6 +249,11 @@ impl Ring {
         self.cancel(Kind::Accept.user_data(listener as u64));
     }
 
+    /// Takes a connected socket in.
+    pub(crate) fn connected(&mut self, stream: TcpStream) -> Socket {
+        self.adopt(stream.into())
+    }
+
     /// Receives from a socket, again and again.
     #[inline]
     pub(crate) fn receive(&mut self, token: Token, socket: &Socket) {
@@ -334,6 +339,45 @@ impl Ring {
     #[inline]
     pub(crate) fn enter(&mut self) -> io::Result<()> {
         self.close_dropped();
+        self.submit()
+    }
+
+    /// Like [`Ring::enter`], and then waits until something has completed, but no longer than this.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    #[inline]
+    pub(crate) fn wait(&mut self, timeout: Duration) -> io::Result<()> {
+        self.close_dropped();
+        self.refill_submissions();
+        if !self.overflow.is_empty() {
+            self.submit()?;
+        }
+        let submissions = u32::try_from(self.uring.submission().len()).unwrap_or(u32::MAX);
+        let timeout = Timespec::from(timeout);
+        let arguments = SubmitArgs::new().timespec(&timeout);
+        let flags = EnterFlags::GETEVENTS | EnterFlags::EXT_ARG;
+        let submitter = self.uring.submitter();
+        // SAFETY: with EXT_ARG the kernel takes the argument for an `io_uring_getevents_arg`, which
+        // `arguments` is and nothing else; both it and the timespec live until the call returns.
+        // The entries that get submitted were checked by whoever pushed them, see `push`.
+        let entered = unsafe { submitter.enter(submissions, 1, flags.bits(), Some(&arguments)) };
+        match entered {
+            Ok(_) => {
+                self.reuse_registered();
+                Ok(())
+            }
+            // Time is up, or as in `submit`.
+            Err(error) => match error.raw_os_error() {
+                Some(libc::ETIME | libc::EINTR | libc::EAGAIN | libc::EBUSY) => Ok(()),
+                _ => Err(error),
+            },
+        }
+    }
+
+    #[inline]
+    fn submit(&mut self) -> io::Result<()> {
         loop {
             self.refill_submissions();
             let submissions = u32::try_from(self.uring.submission().len()).unwrap_or(u32::MAX);
@@ -344,9 +388,7 @@ impl Ring {
             let entered = unsafe { submitter.enter::<libc::sigset_t>(submissions, 0, flags, None) };
             match entered {
                 Ok(_) if self.overflow.is_empty() => {
-                    if self.uring.submission().is_empty() {
-                        self.free_registered.append(&mut self.clearing_registered);
-                    }
+                    self.reuse_registered();
                     return Ok(());
                 }
                 Ok(_) => {}
@@ -358,6 +400,14 @@ impl Ring {
                     };
                 }
             }
+        }
+    }
+
+    /// Slots that were being cleared are free once the kernel has got all that was asked of it.
+    #[inline]
+    fn reuse_registered(&mut self) {
+        if self.uring.submission().is_empty() {
+            self.free_registered.append(&mut self.clearing_registered);
         }
     }
 

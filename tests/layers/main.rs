@@ -25,7 +25,10 @@ const ROOMS: [Room; 14] = [
     // Handlers that ship, on the public API.
     room("apps", Imports::Only(&["handler", "protocol", "config"]), Pure::Nothing),
     // Load generator and latency reports.
-    room("load", Imports::AllBelow, Pure::Nothing),
+    room("load", Imports::AllBelow, Pure::Only(&[
+        "gauge", "lane", "latency", "record", "report", "requests", "schedule", "session", "tally",
+        "timeline",
+    ])),
     // Knows the wire alone.
     room("client", Imports::Only(&["protocol", "config"]), Pure::Nothing),
     // One core.

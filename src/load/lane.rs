@@ -1,0 +1,280 @@
+//! The connections of one thread: what to send when, and when it is over.
+//!
+//! No socket and no clock: bytes and the time come in, bytes to send go out.
+
+use super::gauge::{Gauge, Window};
+use super::schedule::Schedule;
+use super::session::{Session, Shape};
+use crate::protocol::BodyTooLong;
+
+/// With a rate: how long requests that were due in time are still sent after the end, in
+/// nanoseconds.
+const CATCH_UP_NS: u64 = 1_000_000_000;
+
+/// How often the connections are looked over for requests that no reply came to.
+const SWEEP_NS: u64 = 100_000_000;
+
+/// The connections of one thread.
+#[derive(Debug)]
+pub(super) struct Lane {
+    connections: Vec<Connection>,
+    pace: Pace,
+    gauge: Gauge,
+    /// The connections that may have something to send.
+    ready: Vec<usize>,
+    sweep_at_ns: u64,
+    /// With a rate: requests due in the measured time that were not sent by its end.
+    unsent_at_end: Option<u64>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    session: Session,
+    /// With a rate: how many of its requests were due so far.
+    due: u64,
+    sending: bool,
+    ready: bool,
+}
+
+/// What decides when a request is sent.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Pace {
+    /// The reply to another one.
+    Closed,
+    /// A schedule, and of its requests so many were due so far.
+    Open { schedule: Schedule, due: u64 },
+}
+
+impl Lane {
+    /// Connections with these numbers.
+    pub(super) fn new(
+        numbers: impl Iterator<Item = usize>,
+        shape: Shape,
+        pace: Pace,
+        window: Window,
+    ) -> Result<Lane, BodyTooLong> {
+        let connections = numbers
+            .map(|number| {
+                Ok(Connection {
+                    session: Session::new(number, shape)?,
+                    due: 0,
+                    sending: false,
+                    ready: true,
+                })
+            })
+            .collect::<Result<Vec<Connection>, BodyTooLong>>()?;
+        Ok(Lane {
+            ready: (0..connections.len()).collect(),
+            connections,
+            pace,
+            gauge: Gauge::new(window),
+            sweep_at_ns: 0,
+            unsent_at_end: None,
+        })
+    }
+
+    /// Ends the measured time at this time, if it would end later.
+    pub(super) fn end_at(&mut self, until_ns: u64) {
+        let window = &mut self.gauge.window;
+        window.until_ns = window.until_ns.min(until_ns);
+    }
+
+    pub(super) fn gauge(&mut self) -> &mut Gauge {
+        &mut self.gauge
+    }
+
+    /// Bytes came on a connection.
+    #[inline]
+    pub(super) fn received(&mut self, index: usize, bytes: &[u8], now_ns: u64) {
+        self.connections[index]
+            .session
+            .receive(bytes, now_ns, &mut self.gauge);
+        self.make_ready(index);
+    }
+
+    /// All that was to be sent on a connection was taken.
+    #[inline]
+    pub(super) fn sent(&mut self, index: usize) {
+        self.connections[index].sending = false;
+        self.make_ready(index);
+    }
+
+    /// A connection ended, by the server or for this reason.
+    pub(super) fn ended(&mut self, index: usize, reason: Option<&str>, now_ns: u64) {
+        self.connections[index]
+            .session
+            .end(reason, now_ns, &mut self.gauge);
+    }
+
+    pub(super) fn is_closed(&self, index: usize) -> bool {
+        self.connections[index].session.is_closed()
+    }
+
+    /// Has every request sent that may be: `send` is given a connection and a buffer from `buffer`
+    /// with what to send on it.
+    #[inline]
+    pub(super) fn turn(
+        &mut self,
+        now_ns: u64,
+        mut buffer: impl FnMut() -> Vec<u8>,
+        mut send: impl FnMut(usize, Vec<u8>),
+    ) {
+        self.release(now_ns);
+        if now_ns >= self.sweep_at_ns {
+            self.sweep(now_ns);
+        }
+        let mut ready = std::mem::take(&mut self.ready);
+        for index in ready.drain(..) {
+            self.connections[index].ready = false;
+            let count = self.may_send(index, now_ns);
+            if count == 0 {
+                continue;
+            }
+            let mut out = buffer();
+            let Lane {
+                connections,
+                pace,
+                gauge,
+                ..
+            } = self;
+            let connection = &mut connections[index];
+            let pace = *pace;
+            let began_ns = |request| match pace {
+                Pace::Closed => now_ns,
+                Pace::Open { schedule, .. } => schedule.due_of_connection_ns(index, request),
+            };
+            connection
+                .session
+                .send(count, &mut out, now_ns, began_ns, gauge);
+            connection.sending = true;
+            send(index, out);
+        }
+        self.ready = ready;
+    }
+
+    /// Whether nothing is sent any more and no reply is waited for.
+    pub(super) fn is_finished(&self, now_ns: u64) -> bool {
+        let until_ns = self.gauge.window.until_ns;
+        let all_closed = || {
+            self.connections
+                .iter()
+                .all(|connection| connection.session.is_closed())
+        };
+        if now_ns < until_ns {
+            return all_closed();
+        }
+        self.connections.iter().all(|connection| {
+            let Connection { session, .. } = connection;
+            let nothing_to_send = || self.unsent(connection) == 0 || self.gives_up(now_ns);
+            session.is_closed() || (session.is_idle() && nothing_to_send())
+        })
+    }
+
+    /// What is not there now will not come: gives out what was measured.
+    pub(super) fn finish(mut self, now_ns: u64) -> Gauge {
+        for connection in &mut self.connections {
+            connection.session.finish(now_ns, &mut self.gauge);
+        }
+        self.gauge
+    }
+
+    /// With a rate: how many requests were due in the measured time, and how many of those had not
+    /// been sent by its end.
+    pub(super) fn sent_late(&self) -> Option<(u64, u64)> {
+        let Pace::Open { schedule, .. } = self.pace else {
+            return None;
+        };
+        let Window {
+            from_ns, until_ns, ..
+        } = self.gauge.window;
+        let before = schedule.due(from_ns.saturating_sub(1));
+        let due = schedule
+            .due(until_ns.saturating_sub(1))
+            .saturating_sub(before);
+        Some((due, self.unsent_at_end.unwrap_or(due).min(due)))
+    }
+
+    /// When to have the next turn though nothing comes.
+    pub(super) fn wake_at_ns(&self, now_ns: u64) -> u64 {
+        let Window {
+            from_ns, until_ns, ..
+        } = self.gauge.window;
+        let phases = [from_ns, until_ns]
+            .into_iter()
+            .filter(|&at_ns| at_ns > now_ns);
+        let due = match self.pace {
+            Pace::Open { schedule, due } if now_ns < until_ns => Some(schedule.due_at_ns(due)),
+            _ => None,
+        };
+        phases.chain(due).fold(self.sweep_at_ns, u64::min)
+    }
+
+    fn make_ready(&mut self, index: usize) {
+        let connection = &mut self.connections[index];
+        if !connection.ready {
+            connection.ready = true;
+            self.ready.push(index);
+        }
+    }
+
+    /// Lets the requests go that are due by now.
+    fn release(&mut self, now_ns: u64) {
+        let until_ns = self.gauge.window.until_ns;
+        let Pace::Open { schedule, due } = self.pace else {
+            return;
+        };
+        let due_now = schedule.due(now_ns.min(until_ns.saturating_sub(1)));
+        for number in due..due_now {
+            let index = schedule.connection(number);
+            self.connections[index].due += 1;
+            self.make_ready(index);
+        }
+        self.pace = Pace::Open {
+            schedule,
+            due: due_now.max(due),
+        };
+        if now_ns >= until_ns && self.unsent_at_end.is_none() {
+            let unsent = self
+                .connections
+                .iter()
+                .map(|connection| self.unsent(connection));
+            self.unsent_at_end = Some(unsent.sum());
+        }
+    }
+
+    #[inline]
+    fn may_send(&self, index: usize, now_ns: u64) -> u64 {
+        let connection = &self.connections[index];
+        if connection.sending {
+            return 0;
+        }
+        let room = connection.session.room();
+        match self.pace {
+            Pace::Closed if now_ns < self.gauge.window.until_ns => room,
+            Pace::Closed => 0,
+            Pace::Open { .. } if self.gives_up(now_ns) => 0,
+            Pace::Open { .. } => room.min(self.unsent(connection)),
+        }
+    }
+
+    /// With a rate: requests of a connection that are due and were not sent.
+    fn unsent(&self, connection: &Connection) -> u64 {
+        match self.pace {
+            Pace::Closed => 0,
+            Pace::Open { .. } => connection.due.saturating_sub(connection.session.next()),
+        }
+    }
+
+    /// Whether what was not sent by now will not be.
+    fn gives_up(&self, now_ns: u64) -> bool {
+        now_ns >= self.gauge.window.until_ns.saturating_add(CATCH_UP_NS)
+    }
+
+    fn sweep(&mut self, now_ns: u64) {
+        self.sweep_at_ns = now_ns + SWEEP_NS;
+        for index in 0..self.connections.len() {
+            self.connections[index].session.give_up_late(now_ns);
+            self.make_ready(index);
+        }
+    }
+}
