@@ -278,3 +278,191 @@ impl Lane {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::latency::Latencies;
+    use crate::load::schedule::Share;
+    use crate::protocol::{HEADER_BYTES, codes};
+
+    const MS: u64 = 1_000_000;
+    /// How long the server of these tests takes.
+    const SERVICE_NS: u64 = MS;
+
+    /// A lane and a server that answers after [`SERVICE_NS`], in virtual time in steps of 100 us.
+    /// While it stalls it answers nothing.
+    struct Simulation {
+        lane: Lane,
+        stall: std::ops::Range<u64>,
+        /// When a reply is due, on which connection, and the reply.
+        replies: Vec<(u64, usize, Vec<u8>)>,
+        sent: usize,
+        now_ns: u64,
+    }
+
+    const CONNECTIONS: usize = 4;
+    const WINDOW: Window = Window {
+        from_ns: 100 * MS,
+        until_ns: 1_100 * MS,
+        part_ns: 10 * MS,
+    };
+
+    impl Simulation {
+        fn new(rate: Option<f64>, pipeline: usize, stall: std::ops::Range<u64>) -> Simulation {
+            let shape = Shape {
+                code: codes::ECHO,
+                body_bytes: 32,
+                pipeline,
+                timeout_ns: 5_000 * MS,
+            };
+            let share = Share {
+                thread: 0,
+                connections: CONNECTIONS,
+                all_connections: CONNECTIONS,
+            };
+            let pace = rate.map_or(Pace::Closed, |rate| Pace::Open {
+                schedule: Schedule::new(0, rate, share),
+                due: 0,
+            });
+            Simulation {
+                lane: Lane::new(0..CONNECTIONS, shape, pace, WINDOW).unwrap(),
+                stall,
+                replies: Vec::new(),
+                sent: 0,
+                now_ns: 0,
+            }
+        }
+
+        /// Runs until it is over: what was measured, and what was not sent in time.
+        fn run(mut self) -> (Gauge, Option<(u64, u64)>, usize) {
+            while !self.lane.is_finished(self.now_ns) {
+                assert!(self.now_ns < 20_000 * MS, "it never ends");
+                self.now_ns += MS / 10;
+                let now_ns = self.now_ns;
+                self.lane.gauge().advance(now_ns);
+                if !self.stall.contains(&now_ns) {
+                    for (_, index, bytes) in self.replies.extract_if(.., |reply| reply.0 <= now_ns)
+                    {
+                        self.lane.received(index, &bytes, now_ns);
+                    }
+                }
+                let mut sends = Vec::new();
+                self.lane
+                    .turn(now_ns, Vec::new, |index, bytes| sends.push((index, bytes)));
+                for (index, bytes) in sends {
+                    self.sent += bytes.len() / (HEADER_BYTES + 32);
+                    self.replies.push((now_ns + SERVICE_NS, index, bytes));
+                    self.lane.sent(index);
+                }
+            }
+            let unsent = self.lane.sent_late();
+            (self.lane.finish(self.now_ns), unsent, self.sent)
+        }
+    }
+
+    fn latencies(gauge: Gauge) -> Latencies {
+        let (parts, tally, _) = gauge.finish();
+        assert_eq!(tally.total(), 0, "{:?}", tally.first());
+        let mut all = Latencies::new();
+        for part in &parts {
+            all.add(&part.latencies);
+        }
+        all
+    }
+
+    #[test]
+    fn a_closed_loop_keeps_the_pipeline_full() {
+        let (gauge, unsent, _) = Simulation::new(None, 3, 0..0).run();
+        assert_eq!(unsent, None);
+        let all = latencies(gauge);
+        // A second of 1 ms round trips.
+        let expected = (1_000 * CONNECTIONS * 3) as u64;
+        assert!(all.count().abs_diff(expected) <= 30, "{}", all.count());
+        assert!((all.quantile_us(0.5) / 1_000.0 - 1.0).abs() < 0.01);
+        assert!((all.max_us() / 1_000.0 - 1.0).abs() < 0.01);
+    }
+
+    #[test]
+    fn an_open_loop_sends_what_is_due_and_no_more() {
+        let (gauge, unsent, sent) = Simulation::new(Some(2_000.0), 8, 0..0).run();
+        assert_eq!(unsent, Some((2_000, 0)));
+        assert_eq!(sent, 2_200);
+        let all = latencies(gauge);
+        assert_eq!(all.count(), 2_000);
+        assert!(all.max_us() <= 1_200.0, "{}", all.max_us());
+    }
+
+    #[test]
+    fn a_stall_shows_in_an_open_loop_and_hides_in_a_closed_one() {
+        let stall = 500 * MS..700 * MS;
+        let (gauge, unsent, _) = Simulation::new(Some(2_000.0), 8, stall.clone()).run();
+        // All of it was caught up long before the end.
+        assert_eq!(unsent, Some((2_000, 0)));
+        let open = latencies(gauge);
+        assert_eq!(open.count(), 2_000);
+        // A fifth was due in it, and waited for half of it on average.
+        assert!(
+            open.quantile_us(0.9) > 90_000.0,
+            "{}",
+            open.quantile_us(0.9)
+        );
+        assert!((open.max_us() / 201_000.0 - 1.0).abs() < 0.01);
+
+        let (gauge, ..) = Simulation::new(None, 1, stall).run();
+        let closed = latencies(gauge);
+        assert!(closed.quantile_us(0.99) < 2_000.0);
+        assert!(closed.max_us() > 190_000.0);
+    }
+
+    #[test]
+    fn a_stall_at_the_end_is_waited_for() {
+        let stall = 1_000 * MS..1_300 * MS;
+        let (gauge, unsent, _) = Simulation::new(Some(2_000.0), 8, stall).run();
+        let (due, late) = unsent.unwrap();
+        // 32 of the 200 that were due in it are in the pipelines.
+        assert_eq!(due, 2_000);
+        assert!((150..=170).contains(&late), "{late}");
+        let all = latencies(gauge);
+        assert_eq!(all.count(), 2_000, "they are sent after the end");
+        assert!(all.max_us() > 290_000.0);
+    }
+
+    #[test]
+    fn a_rate_that_cannot_be_reached_is_seen() {
+        // At most 4 * 2 in flight for 1 ms each: 8,000 a second, less what 0.1 ms steps cost.
+        let (gauge, unsent, _) = Simulation::new(Some(20_000.0), 2, 0..0).run();
+        let (due, late) = unsent.unwrap();
+        assert_eq!(due, 20_000);
+        assert!(late > 10_000, "{late}");
+        assert!(latencies(gauge).max_us() > 500_000.0);
+    }
+
+    #[test]
+    fn a_run_that_ends_early_waits_for_replies_only() {
+        let mut simulation = Simulation::new(None, 1, 0..0);
+        simulation.lane.end_at(300 * MS);
+        let (gauge, ..) = simulation.run();
+        let count = latencies(gauge).count();
+        assert!(count.abs_diff(200 * CONNECTIONS as u64) <= 8, "{count}");
+    }
+
+    #[test]
+    fn it_is_over_when_all_connections_are() {
+        let mut simulation = Simulation::new(None, 1, 0..0);
+        (0..CONNECTIONS).for_each(|index| simulation.lane.ended(index, None, 5));
+        assert!(simulation.lane.is_finished(6));
+    }
+
+    #[test]
+    fn the_next_turn_is_when_something_is_due() {
+        let simulation = Simulation::new(Some(10.0), 1, 0..0);
+        let mut lane = simulation.lane;
+        assert_eq!(lane.wake_at_ns(0), 0, "the first is due at once");
+        let mut sent = 0;
+        lane.turn(50 * MS, Vec::new, |_, _| sent += 1);
+        assert_eq!(sent, 1);
+        // The next is due at 100 ms, which is when the measured time begins.
+        assert_eq!(lane.wake_at_ns(50 * MS), 100 * MS);
+    }
+}

@@ -147,6 +147,9 @@ impl Session {
     /// Bytes came.
     #[inline]
     pub(super) fn receive(&mut self, bytes: &[u8], now_ns: u64, gauge: &mut Gauge) {
+        if self.closed {
+            return;
+        }
         let unmatched = if self.decoder.is_none() {
             self.compare(bytes, now_ns, gauge)
         } else {
@@ -469,3 +472,6 @@ fn describe_error(body: &[u8]) -> String {
         Err(malformed) => malformed.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests;

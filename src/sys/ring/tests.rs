@@ -280,3 +280,45 @@ fn cancelled_operations_complete() {
     }
     assert_eq!(ring.in_flight, 0);
 }
+
+#[test]
+fn a_wait_ends_when_something_completes_or_time_is_up() {
+    let (mut ring, _) = ring();
+    let began = Instant::now();
+    ring.wait(Duration::from_millis(20)).unwrap();
+    assert!(began.elapsed() >= Duration::from_millis(20));
+    assert!(!ring.has_events());
+
+    // A connection that somebody else accepts.
+    let (address, listeners) = listen(SocketAddr::from(([127, 0, 0, 1], 0)), 16, 1).unwrap();
+    let socket = ring.connected(TcpStream::connect(address).unwrap());
+    let (mut peer, _) = listeners[0].accept().unwrap();
+    ring.receive(TOKEN, &socket);
+    ring.send(TOKEN, &socket, b"hello".to_vec(), 0);
+    ring.wait(Duration::from_secs(20)).unwrap();
+    assert!(matches!(next(&mut ring), Event::Sent { result: Ok(5), .. }));
+    let mut request = [0; 5];
+    peer.read_exact(&mut request).unwrap();
+    peer.write_all(&request).unwrap();
+    ring.wait(Duration::from_secs(20)).unwrap();
+    assert_eq!(&*received(next(&mut ring)), b"hello");
+}
+
+#[test]
+fn a_wait_submits_more_than_the_queue_holds() {
+    let (mut ring, address) = ring();
+    let (client, socket) = connect(&mut ring, address);
+    let sends = 3 * SUBMISSIONS as usize;
+    for _ in 0..sends {
+        ring.send(TOKEN, &socket, b"x".to_vec(), 0);
+    }
+    let mut sent = 0;
+    while sent < sends {
+        ring.wait(Duration::from_secs(20)).unwrap();
+        ring.reap(usize::MAX, |event| {
+            assert!(matches!(event, Event::Sent { result: Ok(1), .. }));
+            sent += 1;
+        });
+    }
+    drop(client);
+}
