@@ -67,6 +67,9 @@ pub enum LoadError {
         /// What the operating system says.
         error: io::Error,
     },
+    /// It was to stop before it had begun.
+    #[error("interrupted before all connections were there, so nothing was measured")]
+    Interrupted,
     /// This host lacks what an io_uring needs.
     #[error("{lacks}")]
     Host {
@@ -141,7 +144,7 @@ pub fn run(
             })
             .collect();
         drop(sender);
-        let outcome = wait_until_connected(&receiver, begins.len())
+        let outcome = wait_until_connected(&receiver, begins.len(), stop)
             .and_then(|()| Run::begin(plan, &times, &receiver, &begins).carry_out(stop, watch));
         times.until_ns.store(AT_ONCE, Ordering::Relaxed);
         outcome
@@ -156,7 +159,7 @@ fn work(
     begun: &Receiver<Begin>,
     sender: &Sender<Message>,
 ) -> Result<Finished, LoadError> {
-    let connected = Connected::connect(plan, number)?;
+    let connected = Connected::connect(plan, number, times)?;
     let _ = sender.send(Message::Connected);
     // There is no beginning where the run has failed elsewhere.
     let Ok(begin) = begun.recv() else {
@@ -215,11 +218,20 @@ fn check_host(plan: &Plan) -> Result<(), LoadError> {
     Ok(())
 }
 
-fn wait_until_connected(receiver: &Receiver<Message>, threads: usize) -> Result<(), LoadError> {
-    // A thread that is gone without a word has panicked, which the scope passes on.
-    for message in receiver.iter().take(threads) {
-        if let Message::Failed(error) = message {
-            return Err(error);
+fn wait_until_connected(
+    receiver: &Receiver<Message>,
+    threads: usize,
+    stop: &AtomicBool,
+) -> Result<(), LoadError> {
+    let mut connecting = threads;
+    while connecting > 0 {
+        match receiver.recv_timeout(WATCH) {
+            Ok(Message::Failed(error)) => return Err(error),
+            Ok(_) => connecting -= 1,
+            Err(RecvTimeoutError::Timeout) if !stop.load(Ordering::Relaxed) => {}
+            Err(RecvTimeoutError::Timeout) => return Err(LoadError::Interrupted),
+            // A thread has panicked, which the scope passes on.
+            Err(RecvTimeoutError::Disconnected) => return Ok(()),
         }
     }
     Ok(())

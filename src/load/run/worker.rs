@@ -60,7 +60,11 @@ impl Finished {
 
 impl Connected {
     /// Opens the connections of thread `number`, on its CPU.
-    pub(super) fn connect(plan: &Plan, number: usize) -> Result<Connected, LoadError> {
+    pub(super) fn connect(
+        plan: &Plan,
+        number: usize,
+        times: &Times,
+    ) -> Result<Connected, LoadError> {
         pin(plan, number)?;
         let share = share(plan, number);
         let threads = plan.threads_used();
@@ -68,7 +72,12 @@ impl Connected {
         let first = number * (plan.connections / threads) + number.min(plan.connections % threads);
         let mut ring = make_ring(share.connections)?;
         let sockets = (0..share.connections)
-            .map(|_| connect(plan).map(|stream| Some(ring.connected(stream))))
+            .map(|_| {
+                if times.until_ns.load(Ordering::Relaxed) == AT_ONCE {
+                    return Err(LoadError::Interrupted);
+                }
+                connect(plan).map(|stream| Some(ring.connected(stream)))
+            })
             .collect::<Result<Vec<Option<Socket>>, LoadError>>()?;
         Ok(Connected {
             share,
