@@ -1,24 +1,25 @@
 //! How does one corelane shard compare with a hand-written epoll loop and with plain glommio
 //! sockets, when all three do the same work on the same frames?
 //!
-//! Each server is a process of its own on one CPU; a closed-loop client on another CPU checks
-//! every reply. The servers take turns within each repeat and the order rotates, so that what
+//! Each server is a process of its own on one CPU; the load generator, a closed loop in this
+//! process, checks every reply on another. The servers take turns within each repeat and the order rotates, so that what
 //! disturbs the machine meets all of them; ratios are taken within a repeat, then their median.
 //! Then: what does busy polling buy a single connection? README.md, beside this file, says what
 //! the columns mean and how CPU time is accounted for.
 
 #![allow(clippy::expect_used)] // what cannot fail here says so
 #![allow(clippy::cast_precision_loss)] // counts and nanoseconds of a few seconds fit a double
-#![allow(clippy::cast_possible_truncation)] // only the seeds of bodies are cut
 
 use std::path::Path;
 use std::process::ExitCode;
 use std::str::FromStr;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use self::support::client::{BODY_BYTES, Load, Measured, measure};
+use corelane::load::{self, ServerUsage, Summary};
+
 use self::support::flags::{Flag, Flags};
-use self::support::machine::{CpuTime, Cpus, describe};
+use self::support::machine::{Cpus, caveat, describe};
 use self::support::server::{Kind, Server, corelane_binary, selected};
 use self::support::stats::{Spread, Table, digits};
 use self::support::{Failure, machine};
@@ -78,11 +79,11 @@ fn bench(flags: &Flags) -> Result<(), Failure> {
     let plan = Plan::from_flags(flags)?;
     println!("{}", describe());
     println!("{}", plan.cpus);
-    if let Some(caveat) = CpuTime::caveat() {
+    if let Some(caveat) = caveat() {
         println!("{caveat}");
     }
     println!(
-        "{} repeats of {} s each, bodies of {BODY_BYTES} bytes, every reply checked; \
+        "{} repeats of {} s each, bodies of 32 bytes, every reply checked; \
          median [min..max]",
         plan.repeats,
         plan.measured.as_secs_f64()
@@ -165,17 +166,41 @@ impl Plan {
 
     fn measure(&self, case: &Case, kind: &Kind) -> Result<Measured, Failure> {
         let server = Server::start(kind, self.cpus.server)?;
-        let load = Load {
-            connections: case.connections,
-            pipeline: case.pipeline,
-            warm_up: WARM_UP_MAX.min(self.measured),
-            measured: self.measured,
-            cpu: self.cpus.client,
-        };
-        measure(&load, server.address(), || server.cpu_time()).map_err(|failure| match failure {
-            Failure::Running(sentence) => Failure::Running(format!("with {kind}, {sentence}")),
-            words @ Failure::Words(_) => words,
-        })
+        let mut load = load::Plan::new(server.address());
+        load.connections = case.connections;
+        load.pipeline = case.pipeline;
+        load.warmup = WARM_UP_MAX.min(self.measured);
+        load.duration = self.measured;
+        load.cpus = vec![self.cpus.client];
+        load.server_pid = Some(server.pid());
+        let failed = |how| Failure::Running(format!("with {kind}, {how}"));
+        let record = load::run(&load, &AtomicBool::new(false), |_| {})
+            .map_err(|error| failed(error.to_string()))?;
+        if let Some(first) = record.summary.first_error {
+            return Err(failed(first));
+        }
+        Measured::of(record.summary).ok_or_else(|| failed("its process is not seen".to_owned()))
+    }
+}
+
+/// One turn of one server.
+struct Measured {
+    load: Summary,
+    server: ServerUsage,
+}
+
+impl Measured {
+    fn of(load: Summary) -> Option<Measured> {
+        let server = load.server.clone()?;
+        Some(Measured { load, server })
+    }
+
+    fn server_busy(&self) -> f64 {
+        self.server.cpu_seconds / self.load.seconds
+    }
+
+    fn load_busy(&self) -> f64 {
+        self.load.load_cpu_us_per_message * self.load.messages_per_second / 1e6
     }
 }
 
@@ -226,12 +251,8 @@ fn cases(flags: &Flags) -> Result<Vec<Case>, Failure> {
 }
 
 fn print_case(case: &Case, cpus: Cpus, servers: &[Kind], turns: &[Vec<Measured>]) {
-    let round_trip = match case.pipeline {
-        1 => "round trip of a message".to_owned(),
-        depth => format!("round trip of a batch of {depth}"),
-    };
     println!(
-        "\n{} connection{}, pipeline {} ({round_trip})\n",
+        "\n{} connection{}, pipeline {}\n",
         case.connections,
         if case.connections == 1 { "" } else { "s" },
         case.pipeline
@@ -244,9 +265,8 @@ fn print_case(case: &Case, cpus: Cpus, servers: &[Kind], turns: &[Vec<Measured>]
         "p50 us",
         "p99 us",
         "server busy",
-        "client CPU us/message",
-        "client busy",
-        "ready at client",
+        "load CPU us/message",
+        "load busy",
     ]);
     for (kind, turns) in servers.iter().zip(turns) {
         let spread = |value: fn(&Measured) -> f64| Spread::of(turns.iter().map(value));
@@ -255,13 +275,11 @@ fn print_case(case: &Case, cpus: Cpus, servers: &[Kind], turns: &[Vec<Measured>]
             spread(per_second).text(),
             spread(server_us).text(),
             spread(per_server_second).text(),
-            spread(|turn| turn.p50_us).text(),
-            spread(|turn| turn.p99_us).text(),
-            spread(|turn| turn.server.ran.as_secs_f64() / turn.seconds).percent(),
-            spread(|turn| turn.client.ran.as_secs_f64() / turn.seconds * 1e6 / per_second(turn))
-                .text(),
-            spread(|turn| turn.client.ran.as_secs_f64() / turn.seconds).percent(),
-            digits(spread(|turn| turn.ready).median),
+            spread(|turn| turn.load.latency_us.p50).text(),
+            spread(|turn| turn.load.latency_us.p99).text(),
+            spread(Measured::server_busy).percent(),
+            spread(|turn| turn.load.load_cpu_us_per_message).text(),
+            spread(Measured::load_busy).percent(),
         ]);
     }
     println!("{table}");
@@ -275,21 +293,20 @@ fn print_case(case: &Case, cpus: Cpus, servers: &[Kind], turns: &[Vec<Measured>]
 
 /// Says so where somebody else had the CPUs for more than one part in a hundred.
 fn print_disturbance(kind: &Kind, turns: &[Measured]) {
-    let waited_at_most = |of: fn(&Measured) -> CpuTime| {
-        let shares = turns.iter().map(|turn| {
-            let waited = of(turn).waited.unwrap_or_default();
-            waited.as_secs_f64() / turn.seconds
-        });
+    let waited_at_most = |of: fn(&Measured) -> Option<f64>| {
+        let shares = turns
+            .iter()
+            .map(|turn| of(turn).unwrap_or_default() / turn.load.seconds);
         Spread::of(shares).max
     };
-    let server = waited_at_most(|turn| turn.server);
-    let client = waited_at_most(|turn| turn.client);
-    if server.max(client) > 0.01 {
+    let server = waited_at_most(|turn| turn.server.waited_seconds);
+    let load = waited_at_most(|turn| turn.load.load_waited_seconds);
+    if server.max(load) > 0.01 {
         println!(
             "disturbed: with {kind}, other programs kept the server off its CPU for up to {:.1}% \
-             of a repeat, the client for up to {:.1}%\n",
+             of a repeat, the load for up to {:.1}%\n",
             server * 100.0,
-            client * 100.0,
+            load * 100.0,
         );
     }
 }
@@ -339,20 +356,22 @@ fn busy_poll(plan: &Plan, binary: &Path) -> Result<(), Failure> {
         busy_poll_us,
     });
     let turns = plan.run(&ALONE, &servers)?;
-    println!("\nbusy polling: 1 connection, pipeline 1 (round trip of a message)\n");
+    println!("\nbusy polling: 1 connection, pipeline 1\n");
     let mut table = Table::new(&["shards.busy_poll_us", "p50 us", "p99 us", "server busy"]);
     for (busy_poll_us, turns) in ["50", "0"].into_iter().zip(&turns) {
         let spread = |value: fn(&Measured) -> f64| Spread::of(turns.iter().map(value));
         table.row(vec![
             busy_poll_us.to_owned(),
-            spread(|turn| turn.p50_us).text(),
-            spread(|turn| turn.p99_us).text(),
-            spread(|turn| turn.server.ran.as_secs_f64() / turn.seconds).percent(),
+            spread(|turn| turn.load.latency_us.p50).text(),
+            spread(|turn| turn.load.latency_us.p99).text(),
+            spread(Measured::server_busy).percent(),
         ]);
     }
     println!("{table}");
     let ratios = turns[0].iter().zip(&turns[1]);
-    let ratio = Spread::of(ratios.map(|(polls, sleeps)| polls.p50_us / sleeps.p50_us));
+    let ratio = Spread::of(
+        ratios.map(|(polls, sleeps)| polls.load.latency_us.p50 / sleeps.load.latency_us.p50),
+    );
     println!(
         "p50 with 50 / p50 with 0: {} (expected: at most 0.5)",
         ratio.text()
@@ -361,13 +380,13 @@ fn busy_poll(plan: &Plan, binary: &Path) -> Result<(), Failure> {
 }
 
 fn per_second(turn: &Measured) -> f64 {
-    turn.messages / turn.seconds
+    turn.load.messages_per_second
 }
 
 fn server_us(turn: &Measured) -> f64 {
-    turn.server.ran.as_secs_f64() * 1e6 / turn.messages
+    turn.server.cpu_us_per_message
 }
 
 fn per_server_second(turn: &Measured) -> f64 {
-    turn.messages / turn.server.ran.as_secs_f64()
+    1e6 / turn.server.cpu_us_per_message
 }

@@ -16,11 +16,12 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use corelane::load::Memory;
 use corelane::protocol::{HEADER_BYTES, codes, encode};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use self::support::flags::{Flag, Flags};
-use self::support::machine::{Cpus, Memory, describe, raise_open_files};
+use self::support::machine::{Cpus, describe, raise_open_files};
 use self::support::server::{Kind, Server, corelane_binary, selected};
 use self::support::stats::{Table, digits};
 use self::support::{Failure, OrFailed as _, glommio_server};

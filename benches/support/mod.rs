@@ -1,4 +1,4 @@
-//! What the benches share: children to measure, a client to drive them, figures to print.
+//! What the benches share: children to measure, and figures to print.
 
 #![allow(dead_code)] // each bench uses its own part
 
@@ -7,7 +7,6 @@ use std::process::ExitCode;
 
 use self::flags::{Flag, Flags, Parsed};
 
-pub(crate) mod client;
 pub(crate) mod epoll_server;
 pub(crate) mod flags;
 pub(crate) mod frames;

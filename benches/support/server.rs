@@ -10,12 +10,12 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use corelane::load::Memory;
 use rustix::process::{Signal, set_parent_process_death_signal};
 use socket2::{Domain, Protocol, Socket, Type};
 use tempfile::TempDir;
 
 use super::flags::Flags;
-use super::machine::{CpuTime, Memory};
 use super::{Failure, OrFailed as _, epoll_server, glommio_server};
 
 /// The hidden word with which a bench starts itself as a server: `--serve NAME --cpu N`.
@@ -146,14 +146,14 @@ impl Server {
         self.address
     }
 
-    /// What all of its threads have used so far, those of the kernel on its behalf included.
-    pub(crate) fn cpu_time(&self) -> Result<CpuTime, Failure> {
-        CpuTime::of_process(self.child.id())
+    /// Number of its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// What it keeps resident.
     pub(crate) fn memory(&self) -> Result<Memory, Failure> {
-        Memory::of_process(self.child.id())
+        Memory::of_process(self.child.id()).or_failed("the server is gone")
     }
 
     fn wait_until_ready(&mut self, kind: &Kind) -> Result<SocketAddr, Failure> {

@@ -100,6 +100,9 @@ pub struct Summary {
     pub sent_in_time: Option<f64>,
     /// CPU time of the load generator's threads for each message, in microseconds.
     pub load_cpu_us_per_message: f64,
+    /// How long those threads were ready to run while another had the CPU, in seconds; `None` if
+    /// the kernel does not say.
+    pub load_waited_seconds: Option<f64>,
     /// What the server's process used, if it was named.
     pub server: Option<ServerUsage>,
 }

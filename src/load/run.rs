@@ -163,7 +163,7 @@ fn work(
     let _ = sender.send(Message::Connected);
     // There is no beginning where the run has failed elsewhere.
     let Ok(begin) = begun.recv() else {
-        return Ok(Finished::default());
+        return Ok(Finished::nothing());
     };
     connected.work(plan, times, begin, |part, errors| {
         let _ = sender.send(Message::Part(number, part, errors));
@@ -290,7 +290,7 @@ impl<'r> Run<'r> {
             began_at: SystemTime::now() + plan.warmup,
             timeline: Timeline::new(window.part_ns, threads.len()),
             errors: vec![0; threads.len()],
-            finished: Finished::default(),
+            finished: Finished::nothing(),
             unfinished: threads.len(),
             server: ServerReadings::default(),
             interrupted: false,
@@ -420,7 +420,8 @@ impl<'r> Run<'r> {
                 .plan
                 .rate
                 .map(|_| 1.0 - count(unsent) / count(due.max(1))),
-            load_cpu_us_per_message: us_per_message(cpu),
+            load_cpu_us_per_message: us_per_message(cpu.ran),
+            load_waited_seconds: cpu.waited.map(|waited| waited.as_secs_f64()),
             server: server.map(|(before, (after, memory))| {
                 let used = after.since(before);
                 ServerUsage {

@@ -20,6 +20,12 @@ pub struct CpuTime {
 const USER_HZ: u64 = 100;
 
 impl CpuTime {
+    /// No time at all.
+    pub const NONE: CpuTime = CpuTime {
+        ran: Duration::ZERO,
+        waited: Some(Duration::ZERO),
+    };
+
     /// All threads that the process has now, those of io_uring included, from the scheduler's
     /// nanoseconds, or from its 10 ms ticks where it keeps none.
     ///
@@ -43,6 +49,15 @@ impl CpuTime {
         CpuTime { ran, waited }
     }
 
+    /// Of two threads or processes together.
+    #[must_use]
+    pub fn and(self, other: CpuTime) -> CpuTime {
+        CpuTime {
+            ran: self.ran + other.ran,
+            waited: self.waited.zip(other.waited).map(|(a, b)| a + b),
+        }
+    }
+
     /// From an earlier reading to this one.
     #[must_use]
     pub fn since(self, earlier: CpuTime) -> CpuTime {
@@ -63,17 +78,13 @@ impl CpuTime {
 
 /// `None` if this kernel keeps no such books.
 fn sum_of_schedstat(pid: u32) -> io::Result<Option<CpuTime>> {
-    let mut sum = CpuTime {
-        ran: Duration::ZERO,
-        waited: Some(Duration::ZERO),
-    };
+    let mut sum = CpuTime::NONE;
     let mut any = false;
     for task in fs::read_dir(format!("/proc/{pid}/task"))? {
         // A thread may end between the listing and here.
         if let Ok(time) = read_schedstat(&task?.path().join("schedstat")) {
             any = true;
-            sum.ran += time.ran;
-            sum.waited = sum.waited.zip(time.waited).map(|(a, b)| a + b);
+            sum = sum.and(time);
         }
     }
     Ok(any.then_some(sum))

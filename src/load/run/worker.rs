@@ -32,13 +32,12 @@ pub(super) struct Connected {
 }
 
 /// What a thread found, or several of them together.
-#[derive(Default)]
 pub(super) struct Finished {
     /// The parts of the time that were not told before.
     pub(super) parts: Vec<Part>,
     pub(super) tally: Tally,
     /// CPU time in the measured time.
-    pub(super) cpu: Duration,
+    pub(super) cpu: CpuTime,
     /// Bytes of the replies that count.
     pub(super) reply_bytes: u64,
     /// With a rate: requests that were due in the measured time, and those of them that were not
@@ -48,10 +47,22 @@ pub(super) struct Finished {
 }
 
 impl Finished {
+    /// What is known before any thread has begun.
+    pub(super) fn nothing() -> Finished {
+        Finished {
+            parts: Vec::new(),
+            tally: Tally::default(),
+            cpu: CpuTime::NONE,
+            reply_bytes: 0,
+            due: 0,
+            unsent: 0,
+        }
+    }
+
     /// Takes in what another thread found, but for the parts.
     pub(super) fn add(&mut self, other: Finished) {
         self.tally.merge(other.tally);
-        self.cpu += other.cpu;
+        self.cpu = self.cpu.and(other.cpu);
         self.reply_bytes += other.reply_bytes;
         self.due += other.due;
         self.unsent += other.unsent;
@@ -371,7 +382,7 @@ impl<F: FnMut(Part, u64)> Worker<'_, F> {
             tally,
             cpu: self
                 .cpu_before
-                .map_or(Duration::ZERO, |before| cpu_after.since(before).ran),
+                .map_or(CpuTime::NONE, |before| cpu_after.since(before)),
             reply_bytes,
             due,
             unsent,
