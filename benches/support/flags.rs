@@ -82,7 +82,7 @@ pub(crate) fn help(bench: &str, known: &[Flag]) -> String {
     let mut text = format!("cargo bench --bench {bench} -- [FLAG VALUE]...\n\n");
     for flag in known {
         let left = format!("{} {}", flag.name, flag.value);
-        let _ = writeln!(text, "  {left:<22} {}", flag.meaning);
+        let _ = writeln!(text, "  {left:<25} {}", flag.meaning);
     }
     text
 }

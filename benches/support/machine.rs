@@ -67,7 +67,8 @@ impl fmt::Display for Cpus {
     }
 }
 
-fn allowed_cpus() -> Result<Vec<usize>, Failure> {
+/// Those of the affinity mask, ascending.
+pub(crate) fn allowed_cpus() -> Result<Vec<usize>, Failure> {
     let set = sched_getaffinity(None).or_failed("sched_getaffinity")?;
     Ok((0..CpuSet::MAX_CPU)
         .filter(|cpu| set.is_set(*cpu))
@@ -75,7 +76,7 @@ fn allowed_cpus() -> Result<Vec<usize>, Failure> {
 }
 
 /// The CPUs that are threads of the same core; only itself if the kernel does not say.
-fn siblings(cpu: usize) -> Vec<usize> {
+pub(crate) fn siblings(cpu: usize) -> Vec<usize> {
     let path = format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list");
     let list = fs::read_to_string(path).unwrap_or_default();
     let mut cpus = vec![cpu];

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::io::{BufRead as _, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -56,22 +56,23 @@ impl Kind {
     }
 
     fn command(&self, cpu: usize) -> Result<Command, Failure> {
-        let cpu = cpu.to_string();
         if let Kind::Corelane {
             binary,
             busy_poll_us,
         } = self
         {
-            let mut command = Command::new(binary);
-            command
-                .args(["serve", "--listen", "127.0.0.1:0", "--shards", "1"])
-                .args(["--cpus", &cpu, "--set", "log.level=warn"])
-                .args(["--set", &format!("shards.busy_poll_us={busy_poll_us}")]);
-            return Ok(command);
+            let corelane = Corelane {
+                binary,
+                shards: 1,
+                cpus: Some(&[cpu]),
+                busy_poll_us: *busy_poll_us,
+                settings: &[],
+            };
+            return Ok(corelane.command());
         }
         let this = std::env::current_exe().or_failed("the bench does not find its own program")?;
         let mut command = Command::new(this);
-        command.args([SERVE, self.name(), CPU, &cpu]);
+        command.args([SERVE, self.name(), CPU, &cpu.to_string()]);
         Ok(command)
     }
 }
@@ -79,6 +80,44 @@ impl Kind {
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
+    }
+}
+
+/// A corelane of some shards.
+pub(crate) struct Corelane<'a> {
+    pub(crate) binary: &'a Path,
+    pub(crate) shards: usize,
+    /// One for each shard; without, shards run wherever the scheduler puts them.
+    pub(crate) cpus: Option<&'a [usize]>,
+    pub(crate) busy_poll_us: u32,
+    /// More of the configuration, each as `KEY=VALUE`.
+    pub(crate) settings: &'a [String],
+}
+
+impl Corelane<'_> {
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(self.binary);
+        command
+            .args(["serve", "--listen", "127.0.0.1:0"])
+            .args(["--shards", &self.shards.to_string()])
+            .args(["--set", "log.level=warn"])
+            .args([
+                "--set",
+                &format!("shards.busy_poll_us={}", self.busy_poll_us),
+            ]);
+        match self.cpus {
+            Some(cpus) => {
+                let ids: Vec<String> = cpus.iter().map(usize::to_string).collect();
+                command.args(["--cpus", &ids.join(",")]);
+            }
+            None => {
+                command.args(["--set", "shards.pin=false"]);
+            }
+        }
+        for setting in self.settings {
+            command.args(["--set", setting]);
+        }
+        command
     }
 }
 
@@ -123,8 +162,17 @@ pub(crate) struct Server {
 impl Server {
     /// Starts it on this CPU and waits until it says that it listens.
     pub(crate) fn start(kind: &Kind, cpu: usize) -> Result<Server, Failure> {
+        Server::spawn(kind.name(), kind.command(cpu)?).map_err(|failure| match failure {
+            Failure::Running(sentence) => {
+                Failure::Running(format!("{sentence}; `--only` measures the others alone"))
+            }
+            words @ Failure::Words(_) => words,
+        })
+    }
+
+    /// Starts what `command` says and waits until it says that it listens.
+    pub(crate) fn spawn(name: &str, mut command: Command) -> Result<Server, Failure> {
         let folder = tempfile::tempdir().or_failed("no temporary folder can be made")?;
-        let mut command = kind.command(cpu)?;
         command
             .current_dir(folder.path())
             .stdin(Stdio::null())
@@ -132,13 +180,13 @@ impl Server {
         let program = command.get_program().to_string_lossy().into_owned();
         let child = command
             .spawn()
-            .or_failed(format_args!("{kind} does not start ({program})"))?;
+            .or_failed(format_args!("{name} does not start ({program})"))?;
         let mut server = Server {
             child,
             address: (Ipv4Addr::LOCALHOST, 0).into(),
             _folder: folder,
         };
-        server.address = server.wait_until_ready(kind)?;
+        server.address = server.wait_until_ready(name)?;
         Ok(server)
     }
 
@@ -156,7 +204,7 @@ impl Server {
         Memory::of_process(self.child.id()).or_failed("the server is gone")
     }
 
-    fn wait_until_ready(&mut self, kind: &Kind) -> Result<SocketAddr, Failure> {
+    fn wait_until_ready(&mut self, name: &str) -> Result<SocketAddr, Failure> {
         let stdout = self.child.stdout.take();
         let (found, address) = mpsc::channel();
         // Reads on to the end, so that the child never writes into a full or closed pipe.
@@ -164,14 +212,13 @@ impl Server {
         match address.recv_timeout(READY_WITHIN) {
             Ok(address) => Ok(address),
             Err(mpsc::RecvTimeoutError::Timeout) => Err(Failure::Running(format!(
-                "{kind} did not say within {} s that it listens",
+                "{name} did not say within {} s that it listens",
                 READY_WITHIN.as_secs()
             ))),
             Err(mpsc::RecvTimeoutError::Disconnected) => {
                 let status = self.child.wait().or_failed("wait")?;
                 Err(Failure::Running(format!(
-                    "{kind} ended ({status}) before it said that it listens; \
-                     `--only` measures the others alone"
+                    "{name} ended ({status}) before it said that it listens"
                 )))
             }
         }
