@@ -200,11 +200,14 @@ impl Frames<'_> {
 }
 
 impl Drop for Frames<'_> {
+    #[inline]
     fn drop(&mut self) {
         if !self.decoder.held.is_empty() {
             self.decoder.settle();
         }
-        self.decoder.hold(self.slice);
+        if !self.slice.is_empty() {
+            self.decoder.hold(self.slice);
+        }
     }
 }
 

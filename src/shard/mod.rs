@@ -409,25 +409,9 @@ impl<I: Io, S: 'static> Shard<I, S> {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
-        match connection.next_phase() {
-            Some(Phase::Closing(cause)) => {
-                self.close(id, cause);
-                return self.settle_closing(id);
-            }
-            Some(phase) => {
-                connection.phase = phase;
-                self.io.submit(Operation::ShutdownSend {
-                    socket: &connection.socket,
-                });
-                if self.stop_at_us.is_some() {
-                    self.set_deadline(id);
-                }
-            }
-            None => {}
+        if let Some(phase) = connection.next_phase() {
+            return self.enter(id, phase);
         }
-        let Some(connection) = self.connections.get_mut(id) else {
-            return;
-        };
         if let Phase::Closing(_) = connection.phase {
             return self.settle_closing(id);
         }
@@ -450,6 +434,26 @@ impl<I: Io, S: 'static> Shard<I, S> {
             connection.listed = true;
             self.sending.push(id);
         }
+    }
+
+    /// Has a connection enter the phase that it has come to, which is never its own.
+    fn enter(&mut self, id: ConnectionId, phase: Phase) {
+        if let Phase::Closing(cause) = phase {
+            self.close(id, cause);
+            return self.settle_closing(id);
+        }
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        connection.phase = phase;
+        self.io.submit(Operation::ShutdownSend {
+            socket: &connection.socket,
+        });
+        if self.stop_at_us.is_some() {
+            self.set_deadline(id);
+        }
+        // Once: no phase is over as soon as it is entered.
+        self.settle(id);
     }
 
     /// The join at the end of a connection: frees it when nothing is in flight any more.
