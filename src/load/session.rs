@@ -321,6 +321,12 @@ impl Session {
             if let Some(lost) = self.take_lost(frame) {
                 return self.come_late(lost, reply_bytes, now_ns, gauge);
             }
+            if let Some(request) = self.answered_before(frame) {
+                let number = self.number;
+                return gauge.error(ErrorKind::Unexpected, 1, now_ns, || {
+                    format!("connection {number}: a second reply came to request {request}")
+                });
+            }
         }
         let (kind, what) = self.wrong(frame);
         let (number, oldest) = (self.number, self.oldest);
@@ -354,6 +360,17 @@ impl Session {
             .iter()
             .position(|lost| self.fits(frame, lost.request))?;
         self.lost.remove(place)
+    }
+
+    /// The request that this would be the right reply to, had it not got one already. Taken for
+    /// the oldest request's, it would make all replies after it seem wrong. Bodies too short to
+    /// tell requests apart can't say.
+    fn answered_before(&self, frame: Frame<'_>) -> Option<u64> {
+        if !self.shape.content_is_known() || frame.body.is_empty() {
+            return None;
+        }
+        let first = self.next.saturating_sub(self.requests.window());
+        (first..self.oldest).find(|&request| self.fits(frame, request))
     }
 
     /// The reply to a request came that was given up.
