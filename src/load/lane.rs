@@ -224,9 +224,12 @@ impl Lane {
             return;
         };
         let due_now = schedule.due(now_ns.min(until_ns.saturating_sub(1)));
-        for number in due..due_now {
+        // Each connection's latest one says how many of its requests are due, so that a rate out of
+        // reach costs no more than a round of the connections.
+        let round = self.connections.len() as u64;
+        for number in due.max(due_now.saturating_sub(round))..due_now {
             let index = schedule.connection(number);
-            self.connections[index].due += 1;
+            self.connections[index].due = schedule.request_of_connection(number) + 1;
             self.make_ready(index);
         }
         self.pace = Pace::Open {

@@ -62,6 +62,11 @@ impl Schedule {
         (number % self.connections) as usize
     }
 
+    /// Which request of its connection, from 0, the thread's request of this number is.
+    pub(super) fn request_of_connection(&self, number: u64) -> u64 {
+        number / self.connections
+    }
+
     /// When a connection's request of this number, from 0, is due.
     pub(super) fn due_of_connection_ns(&self, connection: usize, request: u64) -> u64 {
         self.due_at_ns(request * self.connections + connection as u64)
@@ -98,7 +103,8 @@ mod tests {
         assert_eq!(turns, [0, 1, 2, 3, 0, 1]);
         for number in 0..100 {
             let connection = schedule.connection(number);
-            let due = schedule.due_of_connection_ns(connection, number / 4);
+            let request = schedule.request_of_connection(number);
+            let due = schedule.due_of_connection_ns(connection, request);
             assert_eq!(due, schedule.due_at_ns(number));
         }
     }
