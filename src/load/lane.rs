@@ -191,7 +191,9 @@ impl Lane {
         let due = schedule
             .due(until_ns.saturating_sub(1))
             .saturating_sub(before);
-        Some((due, self.unsent_at_end.unwrap_or(due).min(due)))
+        // Where all connections ended early, there was no turn at the end.
+        let unsent = self.unsent_at_end.unwrap_or_else(|| self.unsent_of_all());
+        Some((due, unsent.min(due)))
     }
 
     /// When to have the next turn though nothing comes.
@@ -237,11 +239,7 @@ impl Lane {
             due: due_now.max(due),
         };
         if now_ns >= until_ns && self.unsent_at_end.is_none() {
-            let unsent = self
-                .connections
-                .iter()
-                .map(|connection| self.unsent(connection));
-            self.unsent_at_end = Some(unsent.sum());
+            self.unsent_at_end = Some(self.unsent_of_all());
         }
     }
 
@@ -266,6 +264,11 @@ impl Lane {
             Pace::Closed => 0,
             Pace::Open { .. } => connection.due.saturating_sub(connection.session.next()),
         }
+    }
+
+    fn unsent_of_all(&self) -> u64 {
+        let unsent = |connection| self.unsent(connection);
+        self.connections.iter().map(unsent).sum()
     }
 
     /// Whether what was not sent by now will not be.

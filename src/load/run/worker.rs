@@ -372,8 +372,10 @@ impl<F: FnMut(Part, u64)> Worker<'_, F> {
         }
     }
 
-    fn finish(self) -> Finished {
+    fn finish(mut self) -> Finished {
         let now_ns = self.times.clock.now_ns();
+        // All connections may have ended before their time.
+        self.lane.end_at(now_ns);
         let (due, unsent) = self.lane.sent_late().unwrap_or_default();
         let (parts, tally, reply_bytes) = self.lane.finish(now_ns).finish();
         let cpu_after = self.cpu_after.unwrap_or_else(CpuTime::of_this_thread);
