@@ -75,7 +75,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     } else {
         super::print(&table::render(&record))?;
     }
-    judge(&record)
+    judge(&record)?;
+    arguments.judge_server(&record)
 }
 
 impl Arguments {
@@ -112,6 +113,19 @@ impl Arguments {
             threads: self.threads,
             cpus: cpus.map(|&cpu| usize::from(cpu)).collect(),
             server_pid: self.server_pid,
+        }
+    }
+
+    /// Whether the server's process, if it was named, could be measured to the end.
+    fn judge_server(&self, record: &Record) -> Result<(), Failure> {
+        match self.server_pid {
+            Some(pid) if record.summary.server.is_none() && record.summary.seconds > 0.0 => {
+                Err(Failure::Run(format!(
+                    "process {pid} ended before the run did, so what it used is not known; give \
+                     the process that serves"
+                )))
+            }
+            _ => Ok(()),
         }
     }
 }

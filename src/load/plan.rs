@@ -40,6 +40,7 @@ pub struct Plan {
     /// The CPUs to pin the threads to, in turn; empty for the kernel's choice.
     pub cpus: Vec<usize>,
     /// The server's process, if it is on this host, so that its CPU time and memory can be measured.
+    /// It must be there when the run begins.
     pub server_pid: Option<u32>,
 }
 

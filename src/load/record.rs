@@ -103,7 +103,7 @@ pub struct Summary {
     /// How long those threads were ready to run while another had the CPU, in seconds; `None` if
     /// the kernel does not say.
     pub load_waited_seconds: Option<f64>,
-    /// What the server's process used, if it was named.
+    /// What the server's process used, if it was named and lived on to the end of the measured time.
     pub server: Option<ServerUsage>,
 }
 

@@ -204,6 +204,9 @@ fn check_host(plan: &Plan) -> Result<(), LoadError> {
     if let Some(&cpu) = plan.cpus.iter().find(|cpu| !allowed.contains(cpu)) {
         return Err(LoadError::NoSuchCpu { cpu, allowed });
     }
+    if let Some(pid) = plan.server_pid {
+        CpuTime::of_process(pid).map_err(|error| LoadError::Server { pid, error })?;
+    }
     let limit = sys_host::raise_file_limit();
     let needed = (plan.connections as u64)
         .saturating_add(FILES_OF_THREAD * plan.threads_used() as u64)
@@ -309,7 +312,7 @@ impl<'r> Run<'r> {
                 self.interrupted = true;
                 self.end_at(now_ns);
             }
-            self.look_at_server(now_ns)?;
+            self.look_at_server(now_ns);
             if now_ns >= watch_at_ns {
                 watch(&self.progress(now_ns));
                 watch_at_ns = now_ns + ns(WATCH);
@@ -329,7 +332,7 @@ impl<'r> Run<'r> {
         // All connections may have ended before their time.
         let now_ns = self.times.clock.now_ns();
         self.end_at(now_ns);
-        self.look_at_server(now_ns)?;
+        self.look_at_server(now_ns);
         Ok(self.into_record())
     }
 
@@ -364,20 +367,18 @@ impl<'r> Run<'r> {
     }
 
     /// Reads what the server's process has used, when the measured time begins and when it ends.
-    fn look_at_server(&mut self, now_ns: u64) -> Result<(), LoadError> {
+    /// One that has ended meanwhile takes nothing else of the record with it.
+    fn look_at_server(&mut self, now_ns: u64) {
         let Some(pid) = self.plan.server_pid else {
-            return Ok(());
+            return;
         };
-        let failed = |error| LoadError::Server { pid, error };
         if self.server.before.is_none() && now_ns >= self.begin.window.from_ns {
-            self.server.before = Some(CpuTime::of_process(pid).map_err(failed)?);
+            self.server.before = CpuTime::of_process(pid).ok();
         }
         if self.server.after.is_none() && now_ns >= self.until_ns() {
-            let memory = Memory::of_process(pid).map_err(failed)?;
-            let time = CpuTime::of_process(pid).map_err(failed)?;
-            self.server.after = Some((time, memory));
+            let memory = Memory::of_process(pid);
+            self.server.after = CpuTime::of_process(pid).ok().zip(memory.ok());
         }
-        Ok(())
     }
 
     fn progress(&self, now_ns: u64) -> Progress<'_> {
