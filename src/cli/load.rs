@@ -34,7 +34,7 @@ pub(super) struct Arguments {
     /// Requests a second over all connections, at fixed times (an open loop); latency then runs
     /// from when a request should have been sent. Without it, each reply lets the next one go (a
     /// closed loop)
-    #[arg(long, value_name = "R")]
+    #[arg(long, value_name = "R", allow_negative_numbers = true)]
     rate: Option<f64>,
     /// Bytes of each request's body [default: 32, with PING 0]
     #[arg(long, value_name = "BYTES")]
