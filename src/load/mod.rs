@@ -1,6 +1,6 @@
 //! The load generator, and reports on what it measured.
 //!
-//! [`run`] carries a [`Plan`] out and gives back a [`Record`].
+//! [`run()`] carries a [`Plan`] out and gives back a [`Record`].
 //!
 //! # How latency is measured
 //!
