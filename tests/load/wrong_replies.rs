@@ -9,6 +9,9 @@ use rustix::process::Signal;
 use crate::support::measured::{Measured, load, start_load};
 use crate::support::server::{Request, Server, Talk, frame};
 
+// What a server sends besides goes out with a reply at once: a run does not wait for what comes
+// after its last one.
+
 /// Runs load for a short while on a server that does something else about some requests. A busy
 /// host may have no time for it: then once more.
 #[track_caller]
@@ -104,7 +107,6 @@ fn a_reply_that_comes_twice() {
                 return Ok(false);
             }
             talk.count_wrong();
-            // At once: the run does not wait for what comes after its last reply.
             talk.send(&[request.reply(), request.reply()].concat())?;
             Ok(true)
         };
@@ -141,9 +143,9 @@ fn a_frame_among_others_costs_one_reply() {
     let before_a_reply = |talk: &mut Talk, request: &Request| {
         if request.is_each(3) {
             talk.count_wrong();
-            talk.send(&frame(EVENT.0, EVENT.1))?;
+            talk.send(&[frame(EVENT.0, EVENT.1), request.reply()].concat())?;
         }
-        Ok(false)
+        Ok(request.is_each(3))
     };
     let (server, measured) = load_on(before_a_reply, "--pipeline 8");
     let wrongs = server.wrongs();
