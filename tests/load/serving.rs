@@ -208,9 +208,14 @@ fn what_came_before_the_measured_time_does_not_count() {
 #[test]
 fn the_servers_process_is_measured() {
     let (server, address) = serve();
-    let measured = runs_well(address, &format!("--server-pid {}", server.pid()));
+    let words = format!("--duration 200ms --server-pid {}", server.pid());
+    // On a busy host, both readings may come when all is over.
+    let measured = load_until(address, &words, |measured| {
+        let used = measured.record.summary.server.as_ref();
+        measured.messages() > 0 && used.is_some_and(|used| used.cpu_seconds > 0.0)
+    });
+    measured.passed();
     let used = measured.record.summary.server.clone().unwrap();
-    assert!(used.cpu_seconds > 0.0 && used.cpu_us_per_message > 0.0);
     assert!(used.resident_bytes > 1 << 20);
     #[expect(clippy::cast_precision_loss, reason = "few messages")]
     let messages = measured.messages() as f64;
