@@ -1,0 +1,180 @@
+"""The tables, from the results as they stand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from comparison.figures import Spread, cell, digits, table
+from comparison.loading import DISTURBED_SHARE, Shape, disturbed_share, figures
+from comparison.servers import CORELANE, CORELANE_BP0, NAMES
+
+CORELANES = (CORELANE, CORELANE_BP0)
+TAIL_SHARE = 0.7
+
+# A result is a dict as results.json has it: server, shape, repeat, and record or failure.
+Result = dict[str, Any]
+
+COLUMNS = {
+    "messages/s": "messages_per_second",
+    "server CPU us/message": "server_cpu_us_per_message",
+    "messages/server CPU s": "messages_per_server_cpu_second",
+    "p50 us": "p50_us",
+    "p99.9 us": "p99.9_us",
+    "load CPU us/message": "load_cpu_us_per_message",
+}
+RATIOS = {
+    "messages/server CPU s": "messages_per_server_cpu_second",
+    "messages/s": "messages_per_second",
+    "p99.9": "p99.9_us",
+}
+TAIL_COLUMNS = {"p50 us": "p50_us", "p99 us": "p99_us", "p99.9 us": "p99.9_us", "max us": "max_us"}
+
+
+def wanted(peer: str, shape: str) -> float:
+    """The ratio of messages per server CPU second to reach."""
+    if peer == "io_uring":
+        return 0.97
+    if peer == "tokio" and shape in ("64/1", "64/32"):
+        return 1.1
+    return 1.0
+
+
+def markdown(results: dict[str, Any]) -> str:
+    parts = [_machine(results)]
+    for shape in _in_order(result["shape"] for result in results["closed"]):
+        parts.append(_closed(shape, [r for r in results["closed"] if r["shape"] == shape]))
+    for shape in _in_order(result["shape"] for result in results["tail"]):
+        parts.append(_tail(shape, [r for r in results["tail"] if r["shape"] == shape]))
+    if results["idle"]:
+        parts.append(_idle(results["idle"]))
+    parts += [f"{note}\n" for note in results["notes"]]
+    if results["interrupted"]:
+        parts.append("**Interrupted**: this is what there was by then.\n")
+    return "\n".join(parts)
+
+
+def _machine(results: dict[str, Any]) -> str:
+    facts = [f"- {key}: {value}" for key, value in results["machine"].items()]
+    settings = results["settings"]
+    facts.append(
+        f"- {settings['repeats']} repeats of {settings['seconds']} s after "
+        f"{settings['warmup_seconds']} s of warm-up; cells are median [lowest..highest]"
+    )
+    return "\n".join(facts) + "\n"
+
+
+def _closed(shape: str, results: list[Result]) -> str:
+    rows = _rows(results, COLUMNS)
+    parts = [f"### {shape}: {Shape.parse(shape).title()}\n", rows, *_remarks(results)]
+    ratios = _ratios(shape, results)
+    if ratios:
+        head = ["ratio", *RATIOS, "wanted", "holds"]
+        parts.append(table(head, ratios))
+    return "\n".join(parts)
+
+
+def _rows(results: list[Result], columns: dict[str, str]) -> str:
+    rows = []
+    for server in _in_order(result["server"] for result in results):
+        of_server = [figures(r["record"]) for r in results if r["server"] == server and r["record"]]
+        spreads = [Spread.of(f[key] for f in of_server) for key in columns.values()]
+        rows.append([server, *map(cell, spreads)])
+    return table(["server", *columns], rows)
+
+
+def _remarks(results: list[Result]) -> list[str]:
+    """What a reader must know about these rows."""
+    remarks = []
+    for result in results:
+        if result["failure"]:
+            remarks.append(
+                f"**failed**: {result['server']}, repeat {result['repeat']}: {result['failure']}\n"
+            )
+    for server in _in_order(result["server"] for result in results):
+        of_server = [r["record"] for r in results if r["server"] == server and r["record"]]
+        share = max(map(disturbed_share, of_server), default=0.0)
+        if share > DISTURBED_SHARE:
+            remarks.append(
+                f"disturbed: other programs kept {server} off its CPU for up to {share:.1%} of a "
+                "repeat\n"
+            )
+    return remarks
+
+
+def _ratios(shape: str, results: list[Result]) -> list[list[str]]:
+    servers = _in_order(result["server"] for result in results)
+    rows = []
+    for corelane in (name for name in CORELANES if name in servers):
+        for peer in (name for name in servers if name not in CORELANES):
+            spreads = {title: _ratio(results, corelane, peer, key) for title, key in RATIOS.items()}
+            judged = spreads["messages/server CPU s"]
+            least = wanted(peer, shape)
+            holds = "-" if judged is None else "yes" if judged.median >= least else "**no**"
+            rows.append(
+                [f"{corelane} / {peer}", *map(cell, spreads.values()), f"{least:.2f}", holds]
+            )
+    return rows
+
+
+def _ratio(results: list[Result], one: str, other: str, key: str) -> Spread | None:
+    """Taken within each repeat in which both ran."""
+    by_turn = {
+        (r["server"], r["repeat"]): figures(r["record"])[key] for r in results if r["record"]
+    }
+    pairs = [
+        (value, by_turn.get((other, repeat)))
+        for (server, repeat), value in by_turn.items()
+        if server == one
+    ]
+    return Spread.of(value / of_other for value, of_other in pairs if of_other)
+
+
+def _tail(shape: str, results: list[Result]) -> str:
+    rate = results[0]["rate"]
+    title = (
+        f"### Tail at {shape}: {digits(rate)} messages/s in an open loop, {TAIL_SHARE:.0%} of what "
+        "corelane does at most\n"
+    )
+    parts = [title, _rows(results, TAIL_COLUMNS), *_remarks(results)]
+    servers = _in_order(result["server"] for result in results)
+    rows = []
+    for peer in (name for name in servers if name != CORELANE):
+        ratio = _ratio(results, CORELANE, peer, "p99.9_us")
+        holds = "-" if ratio is None else "yes" if ratio.median <= 1.0 else "**no**"
+        rows.append([f"{CORELANE} / {peer}", cell(ratio), "at most 1.00", holds])
+    parts.append(table(["ratio", "p99.9", "wanted", "holds"], rows))
+    return "\n".join(parts)
+
+
+def _idle(results: list[Result]) -> str:
+    rows = []
+    remarks = []
+    for result in results:
+        record = result["record"]
+        if record is None:
+            remarks.append(f"**failed**: {result['server']}: {result['failure']}\n")
+            continue
+        mib = [record[f"resident_bytes_{when}"] / 2**20 for when in ("before", "after")]
+        rows.append(
+            [
+                result["server"],
+                str(record["connections"]),
+                f"{record['resident_bytes_per_connection']:.0f}",
+                *(f"{digits(size)} MiB" for size in mib),
+            ]
+        )
+    head = [
+        "server",
+        "connections",
+        "resident bytes/connection",
+        "resident before",
+        "resident after",
+    ]
+    return "\n".join(["### Memory of idle connections\n", table(head, rows), *remarks])
+
+
+def _in_order(names: Iterable[str]) -> list[str]:
+    """Each once: shapes and added servers as they came, known servers as they are listed."""
+    known = {name: place for place, name in enumerate(NAMES)}
+    return sorted(dict.fromkeys(names), key=lambda name: known.get(name, len(known)))
