@@ -23,6 +23,9 @@ const IN_TIME_MIN: f64 = 0.99;
 /// ... unless the load was behind its schedule by no more than this at the end: in a short run, one
 /// hiccup of the host is more than a hundredth.
 const BEHIND_SECONDS_MAX: f64 = 0.1;
+/// Nor was it if the load was behind by more than this, in a run of any length: so much is sent
+/// after the end, and the rest never.
+const CATCH_UP_SECONDS: f64 = 1.0;
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -163,7 +166,8 @@ fn judge(record: &Record) -> Result<(), Failure> {
         return Ok(());
     };
     let behind_seconds = (1.0 - in_time) * summary.seconds;
-    if in_time < IN_TIME_MIN && behind_seconds > BEHIND_SECONDS_MAX {
+    let behind = in_time < IN_TIME_MIN && behind_seconds > BEHIND_SECONDS_MAX;
+    if behind || behind_seconds > CATCH_UP_SECONDS {
         return Err(Failure::Run(format!(
             "a rate of {rate} requests a second was not reached: only {:.1}% of them were sent in \
              time; lower --rate, or raise --connections, --pipeline or --threads",

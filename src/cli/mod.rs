@@ -119,6 +119,13 @@ fn no_address(host_and_port: &str) -> Failure {
 
 /// A time of the command line, like 500ms.
 fn parse_time(text: &str) -> Result<Duration, String> {
+    // Longer numbers are past all sense, and more than the parser can add up.
+    if text
+        .split(|c: char| !c.is_ascii_digit())
+        .any(|digits| digits.len() > 15)
+    {
+        return Err("no such long time can be waited; give a time like 5s or 500ms".to_owned());
+    }
     humantime::parse_duration(text)
         .map_err(|error| format!("{error}; give a time like 5s or 500ms"))
 }

@@ -27,7 +27,7 @@ pub(super) struct Gauge {
     part: Part,
     /// The parts that are over and were not taken yet.
     over: Vec<Part>,
-    /// Bytes of the replies that count, headers too.
+    /// Bytes of the messages' replies, headers too.
     reply_bytes: u64,
 }
 
@@ -42,17 +42,16 @@ impl Gauge {
         }
     }
 
-    /// A right reply of so many bytes came now to a request that began then. It counts if the
-    /// request began in the measured time.
+    /// A right reply of so many bytes came now to a request that began then. It is a message if it
+    /// came in the measured time, and its latency counts if the request began in it.
     #[inline]
     pub(super) fn right(&mut self, began_ns: u64, now_ns: u64, reply_bytes: usize) {
-        if !self.window.holds(began_ns) {
-            return;
+        if self.window.holds(began_ns) {
+            self.part.latencies.record(now_ns.saturating_sub(began_ns));
         }
-        self.part.latencies.record(now_ns.saturating_sub(began_ns));
-        self.reply_bytes += reply_bytes as u64;
-        if now_ns >= self.window.until_ns {
-            self.part.after_end += 1;
+        if self.window.holds(now_ns) {
+            self.part.messages += 1;
+            self.reply_bytes += reply_bytes as u64;
         }
     }
 
@@ -88,7 +87,7 @@ impl Gauge {
         std::mem::take(&mut self.over)
     }
 
-    /// The parts that were not taken yet, the errors, and the bytes of the replies that count.
+    /// The parts that were not taken yet, the errors, and the bytes of the messages' replies.
     pub(super) fn finish(self) -> (Vec<Part>, Tally, u64) {
         let mut parts = self.over;
         parts.push(self.part);
@@ -101,22 +100,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_began_in_the_measured_time_counts() {
+    fn latencies_count_by_beginnings_and_messages_by_replies() {
         let mut gauge = Gauge::new(Window {
             from_ns: 100,
             until_ns: 400,
             part_ns: 100,
         });
-        for (began_ns, now_ns) in [(50, 120), (100, 150), (150, 250), (399, 450), (400, 460)] {
+        for (began_ns, now_ns) in [
+            (50, 120),
+            (100, 150),
+            (150, 250),
+            (300, 399),
+            (399, 450),
+            (400, 460),
+        ] {
             gauge.advance(now_ns);
             gauge.right(began_ns, now_ns, 40);
         }
         let (parts, _, reply_bytes) = gauge.finish();
-        assert_eq!(reply_bytes, 3 * 40);
+        assert_eq!(reply_bytes, 4 * 40);
         let seen: Vec<(u64, u64, u64)> = parts
             .iter()
-            .map(|part| (part.index, part.latencies.count(), part.after_end))
+            .map(|part| (part.index, part.latencies.count(), part.messages))
             .collect();
-        assert_eq!(seen, [(0, 1, 0), (1, 1, 0), (2, 1, 1)]);
+        assert_eq!(seen, [(0, 1, 2), (1, 1, 1), (2, 2, 1)]);
     }
 }

@@ -4,8 +4,7 @@
 
 use super::gauge::{Gauge, Window};
 use super::schedule::Schedule;
-use super::session::{Session, Shape};
-use crate::protocol::BodyTooLong;
+use super::session::Session;
 
 /// With a rate: how long requests that were due in time are still sent after the end, in
 /// nanoseconds.
@@ -46,31 +45,22 @@ pub(super) enum Pace {
 }
 
 impl Lane {
-    /// Connections with these numbers.
-    pub(super) fn new(
-        numbers: impl Iterator<Item = usize>,
-        shape: Shape,
-        pace: Pace,
-        window: Window,
-    ) -> Result<Lane, BodyTooLong> {
-        let connections = numbers
-            .map(|number| {
-                Ok(Connection {
-                    session: Session::new(number, shape)?,
-                    due: 0,
-                    sending: false,
-                    ready: true,
-                })
-            })
-            .collect::<Result<Vec<Connection>, BodyTooLong>>()?;
-        Ok(Lane {
+    pub(super) fn new(sessions: Vec<Session>, pace: Pace, window: Window) -> Lane {
+        let connection = |session| Connection {
+            session,
+            due: 0,
+            sending: false,
+            ready: true,
+        };
+        let connections: Vec<Connection> = sessions.into_iter().map(connection).collect();
+        Lane {
             ready: (0..connections.len()).collect(),
             connections,
             pace,
             gauge: Gauge::new(window),
             sweep_at_ns: 0,
             unsent_at_end: None,
-        })
+        }
     }
 
     /// Ends the measured time at this time, if it would end later.
@@ -290,6 +280,7 @@ mod tests {
     use super::*;
     use crate::load::latency::Latencies;
     use crate::load::schedule::Share;
+    use crate::load::session::Shape;
     use crate::protocol::{HEADER_BYTES, codes};
 
     const MS: u64 = 1_000_000;
@@ -331,8 +322,11 @@ mod tests {
                 schedule: Schedule::new(0, rate, share),
                 due: 0,
             });
+            let sessions = (0..CONNECTIONS)
+                .map(|number| Session::new(number, shape).unwrap())
+                .collect();
             Simulation {
-                lane: Lane::new(0..CONNECTIONS, shape, pace, WINDOW).unwrap(),
+                lane: Lane::new(sessions, pace, WINDOW),
                 stall,
                 replies: Vec::new(),
                 sent: 0,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::record::Settings;
 use super::requests;
-use super::session::Shape;
+use super::session::{self, Shape};
 use crate::protocol::{FRAME_BYTES_MAX, HEADER_BYTES, codes};
 
 /// Memory that the encoded requests of all connections may take, in bytes.
@@ -57,6 +57,9 @@ pub enum PlanError {
     /// No time to measure.
     #[error("the duration must be longer than nothing")]
     NoTime,
+    /// No time to wait for a reply.
+    #[error("the timeout must be longer than nothing")]
+    NoTimeout,
     /// A time that is too long to count.
     #[error("{what} is longer than 30 days: give a shorter one")]
     TooLong {
@@ -134,6 +137,9 @@ impl Plan {
         if self.duration.is_zero() {
             return Err(PlanError::NoTime);
         }
+        if self.timeout.is_zero() {
+            return Err(PlanError::NoTimeout);
+        }
         let times = [
             ("the duration", self.duration),
             ("the warm-up", self.warmup),
@@ -160,7 +166,7 @@ impl Plan {
             .pipeline
             .checked_mul(4)
             .map(|_| requests::window(self.pipeline))
-            .and_then(|window| window.checked_mul(HEADER_BYTES + body_bytes))
+            .and_then(|window| window.checked_mul(session::request_bytes(body_bytes)))
             .and_then(|bytes| bytes.checked_mul(self.connections))
             .unwrap_or(usize::MAX);
         if bytes > REQUESTS_BYTES_MAX {
@@ -243,6 +249,10 @@ mod tests {
         told(
             |plan| plan.duration = Duration::ZERO,
             "the duration must be longer than nothing",
+        );
+        told(
+            |plan| plan.timeout = Duration::ZERO,
+            "the timeout must be longer than nothing",
         );
         told(
             |plan| plan.timeout = Duration::MAX,

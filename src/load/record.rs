@@ -79,16 +79,17 @@ pub struct Host {
 /// What came of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
-    /// Requests that began in the measured time and were answered rightly.
+    /// Right replies that came in the measured time.
     pub messages: u64,
-    /// The measured time, in seconds: less than asked for if the run was interrupted.
+    /// The measured time, in seconds: less than asked for if the run was interrupted, or if all
+    /// connections ended before.
     pub seconds: f64,
     /// Messages by seconds.
     pub messages_per_second: f64,
     /// Bytes of requests and of replies together, headers too, by seconds.
     pub bytes_per_second: f64,
-    /// From when a request was sent, or with a rate should have been sent, to its reply; in
-    /// microseconds.
+    /// Of the requests that began in the measured time: from when one was sent, or with a rate
+    /// should have been sent, to its right reply; in microseconds.
     pub latency_us: Latency,
     /// What went wrong in all of the run, by kind; see [`super::ErrorKind`]. Every kind is there.
     pub errors: BTreeMap<String, u64>,

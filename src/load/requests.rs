@@ -15,6 +15,9 @@ pub(super) struct Requests {
     window: u64,
 }
 
+/// Bytes at the beginning of a body that are the request's position in the window.
+const POSITION_BYTES: usize = 4;
+
 /// How many requests a window has, for so many in flight: as many again may be given up and still
 /// be answered, without being taken for others.
 pub(super) fn window(pipeline: usize) -> usize {
@@ -72,6 +75,23 @@ impl Requests {
 
     pub(super) fn body(&self, request: u64) -> &[u8] {
         &self.frame(request)[HEADER_BYTES..]
+    }
+
+    /// Whether no two requests of a window are alike.
+    pub(super) fn are_distinct(&self) -> bool {
+        let named_bytes = (self.frame_bytes - HEADER_BYTES).min(POSITION_BYTES);
+        self.window <= 1 << (8 * named_bytes)
+    }
+
+    /// The latest request before `next` that a body names as its own; it may not be alike all the
+    /// same. Only where they are distinct.
+    pub(super) fn latest_like(&self, body: &[u8], next: u64) -> Option<u64> {
+        let mut position = [0; 8];
+        let named_bytes = body.len().min(POSITION_BYTES);
+        position[..named_bytes].copy_from_slice(&body[..named_bytes]);
+        let position = u64::from_le_bytes(position);
+        let back = next.wrapping_sub(position + 1) & (self.window - 1);
+        (position < self.window).then(|| next.checked_sub(back + 1))?
     }
 
     /// Appends the requests from `from` up to `to`, at most a window of them.
@@ -138,6 +158,46 @@ mod tests {
         let short = Requests::new(0, 1, 1, 100).unwrap();
         let bodies: HashSet<&[u8]> = (0..256).map(|request| short.body(request)).collect();
         assert_eq!(bodies.len(), 256);
+    }
+
+    #[test]
+    fn a_body_names_its_request() {
+        for (body_bytes, pipeline, distinct) in [
+            (32, 32, true),
+            (4, 4096, true),
+            (2, 32_768, true),
+            (1, 128, true),
+            (1, 129, false),
+            (0, 1, false),
+        ] {
+            let requests = Requests::new(9, 1, body_bytes, pipeline).unwrap();
+            assert_eq!(
+                requests.are_distinct(),
+                distinct,
+                "{body_bytes}, {pipeline}"
+            );
+            if !distinct {
+                continue;
+            }
+            let window = requests.window();
+            for next in [1, 2, window - 1, window, window + 1, 3 * window + 5] {
+                for request in next.saturating_sub(window)..next {
+                    let body = requests.body(request);
+                    assert_eq!(requests.latest_like(body, next), Some(request));
+                }
+            }
+        }
+        let requests = Requests::new(9, 1, 32, 4).unwrap();
+        assert_eq!(
+            requests.latest_like(&[0xff; 32], 20),
+            None,
+            "no such position"
+        );
+        assert_eq!(
+            requests.latest_like(requests.body(5), 3),
+            None,
+            "it was not sent yet"
+        );
     }
 
     #[test]

@@ -39,12 +39,12 @@ pub enum LoadError {
     #[error(transparent)]
     Plan(#[from] PlanError),
     /// A thread is to run on a CPU that is not there, or not for this process: the caller's mistake.
-    #[error("this process may not run on CPU {cpu}: it may on {allowed:?}")]
+    #[error("this process may not run on CPU {cpu}: it may on {allowed}")]
     NoSuchCpu {
         /// The CPU.
         cpu: usize,
-        /// The CPUs that it may run on.
-        allowed: Vec<usize>,
+        /// The CPUs that it may run on, as a list.
+        allowed: String,
     },
     /// More connections than the process may have files open.
     #[error(
@@ -125,27 +125,36 @@ pub fn run(
     let times = Times {
         clock: Clock::start(),
         until_ns: AtomicU64::new(u64::MAX),
+        give_up_at_ns: AtomicU64::new(u64::MAX),
     };
     thread::scope(|scope| {
         let (sender, receiver) = mpsc::channel();
-        let begins: Vec<Sender<Begin>> = (0..plan.threads_used())
+        let begins: Result<Vec<Sender<Begin>>, LoadError> = (0..plan.threads_used())
             .map(|number| {
                 let (begin, begun) = mpsc::channel();
                 let (sender, times) = (sender.clone(), &times);
-                scope.spawn(move || {
+                let thread = thread::Builder::new().name(format!("load-{number}"));
+                let spawned = thread.spawn_scoped(scope, move || {
+                    let farewell = Farewell(&sender);
                     let message = match work(plan, number, times, &begun, &sender) {
                         Ok(finished) => Message::Finished(number, Box::new(finished)),
                         Err(error) => Message::Failed(error),
                     };
+                    drop(farewell);
                     // Nobody listens any more only where the run has failed already.
                     let _ = sender.send(message);
                 });
-                begin
+                spawned.map(|_| begin).map_err(|error| LoadError::System {
+                    what: "a thread cannot be started",
+                    error,
+                })
             })
             .collect();
         drop(sender);
-        let outcome = wait_until_connected(&receiver, begins.len(), stop)
-            .and_then(|()| Run::begin(plan, &times, &receiver, &begins).carry_out(stop, watch));
+        let outcome = begins.and_then(|begins| {
+            wait_until_connected(&receiver, begins.len(), stop)?;
+            Run::begin(plan, &times, &receiver, &begins).carry_out(stop, watch)
+        });
         times.until_ns.store(AT_ONCE, Ordering::Relaxed);
         outcome
     })
@@ -175,7 +184,12 @@ fn work(
 struct Times {
     clock: Clock,
     until_ns: AtomicU64,
+    /// When no reply is waited for any more.
+    give_up_at_ns: AtomicU64,
 }
+
+/// How long replies are waited for when a run is to stop.
+const LAST_REPLIES: Duration = Duration::from_millis(500);
 
 /// As the end of the measured time: drop everything.
 const AT_ONCE: u64 = 0;
@@ -196,13 +210,28 @@ enum Message {
     Failed(LoadError),
 }
 
+/// Says so where a thread panics, so that nobody waits for it; the scope passes the panic on.
+struct Farewell<'s>(&'s Sender<Message>);
+
+impl Drop for Farewell<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let _ = self.0.send(Message::Failed(LoadError::Interrupted));
+        }
+    }
+}
+
 fn check_host(plan: &Plan) -> Result<(), LoadError> {
     let allowed = cpus::allowed().map_err(|error| LoadError::System {
         what: "the CPUs of this process cannot be found out",
         error,
     })?;
     if let Some(&cpu) = plan.cpus.iter().find(|cpu| !allowed.contains(cpu)) {
-        return Err(LoadError::NoSuchCpu { cpu, allowed });
+        let allowed: Vec<String> = allowed.iter().map(usize::to_string).collect();
+        return Err(LoadError::NoSuchCpu {
+            cpu,
+            allowed: allowed.join(","),
+        });
     }
     if let Some(pid) = plan.server_pid {
         CpuTime::of_process(pid).map_err(|error| LoadError::Server { pid, error })?;
@@ -233,7 +262,7 @@ fn wait_until_connected(
             Ok(_) => connecting -= 1,
             Err(RecvTimeoutError::Timeout) if !stop.load(Ordering::Relaxed) => {}
             Err(RecvTimeoutError::Timeout) => return Err(LoadError::Interrupted),
-            // A thread has panicked, which the scope passes on.
+            // All threads are gone, and have said why.
             Err(RecvTimeoutError::Disconnected) => return Ok(()),
         }
     }
@@ -308,9 +337,8 @@ impl<'r> Run<'r> {
         let mut watch_at_ns = 0;
         while self.unfinished > 0 {
             let now_ns = self.times.clock.now_ns();
-            if stop.load(Ordering::Relaxed) && now_ns < self.until_ns() {
-                self.interrupted = true;
-                self.end_at(now_ns);
+            if stop.load(Ordering::Relaxed) {
+                self.stop(now_ns);
             }
             self.look_at_server(now_ns);
             if now_ns >= watch_at_ns {
@@ -325,7 +353,7 @@ impl<'r> Run<'r> {
             match self.receiver.recv_timeout(Duration::from_nanos(timeout_ns)) {
                 Ok(message) => self.take(message)?,
                 Err(RecvTimeoutError::Timeout) => {}
-                // A thread has panicked, which the scope passes on.
+                // All threads are gone, and have said why.
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
@@ -361,6 +389,17 @@ impl<'r> Run<'r> {
         self.times.until_ns.load(Ordering::Relaxed)
     }
 
+    /// Ends the measured time now, and the wait for replies soon.
+    fn stop(&mut self, now_ns: u64) {
+        self.interrupted |= now_ns < self.until_ns();
+        self.end_at(now_ns);
+        let give_up_at_ns = now_ns + ns(LAST_REPLIES);
+        let times = self.times;
+        times
+            .give_up_at_ns
+            .fetch_min(give_up_at_ns, Ordering::Relaxed);
+    }
+
     /// Ends the measured time now, if it would end later.
     fn end_at(&self, now_ns: u64) {
         self.times.until_ns.fetch_min(now_ns, Ordering::Relaxed);
@@ -384,7 +423,7 @@ impl<'r> Run<'r> {
     fn progress(&self, now_ns: u64) -> Progress<'_> {
         Progress {
             elapsed: Duration::from_nanos(now_ns - self.begin.at_ns),
-            total: self.plan.warmup + self.plan.duration,
+            total: self.plan.warmup.saturating_add(self.plan.duration),
             measuring: now_ns >= self.begin.window.from_ns,
             latest: self.timeline.latest(),
             errors: self.errors.iter().sum(),
@@ -402,7 +441,7 @@ impl<'r> Run<'r> {
             ..
         } = self.finished;
         let (latencies, timeline) = self.timeline.into_intervals(measured_ns);
-        let messages = latencies.count();
+        let messages: u64 = timeline.iter().map(|interval| interval.messages).sum();
         let seconds = seconds(measured_ns);
         let per_second = |count: f64| if seconds > 0.0 { count / seconds } else { 0.0 };
         let us_per_message = |time: Duration| time.as_secs_f64() * 1e6 / count(messages.max(1));

@@ -9,14 +9,14 @@
 //! overtaken or timed out and whose reply may still come. Together they never exceed the window of
 //! [`Requests`], so no reply is taken for that of another request: those lost for longer are missing.
 
+mod judging;
+
 use std::collections::VecDeque;
 
 use super::gauge::Gauge;
-use super::requests::Requests;
+use super::requests::{Requests, window};
 use super::tally::ErrorKind;
-use crate::protocol::{
-    BodyTooLong, Decoded, Decoder, ErrorBody, FRAME_BYTES_MAX, Frame, HEADER_BYTES, codes,
-};
+use crate::protocol::{BodyTooLong, Decoder, HEADER_BYTES, codes};
 
 /// What the connections of a run have in common.
 #[derive(Clone, Copy, Debug)]
@@ -76,10 +76,17 @@ enum Loss {
     TimedOut,
 }
 
+/// Memory that a request of a connection's window takes: as it is sent, half as much again where
+/// all that may be in flight is being sent, and its times.
+pub(super) fn request_bytes(body_bytes: usize) -> usize {
+    let frame_bytes = HEADER_BYTES + body_bytes;
+    frame_bytes + frame_bytes / 2 + size_of::<Times>()
+}
+
 impl Session {
     pub(super) fn new(number: usize, shape: Shape) -> Result<Session, BodyTooLong> {
         let requests = Requests::new(number, shape.code, shape.body_bytes, shape.pipeline)?;
-        let window = requests.position(u64::MAX) + 1;
+        let window = window(shape.pipeline);
         Ok(Session {
             number,
             shape,
@@ -213,7 +220,7 @@ impl Session {
             let expected = expected.get(self.matched..).unwrap_or_default();
             let together = expected.len().min(rest.len());
             if together == 0 || expected[..together] != rest[..together] {
-                return self.unlike(expected.len().min(together), rest, now_ns, gauge);
+                return self.unlike(together, rest, now_ns, gauge);
             }
             self.advance(together, now_ns, gauge);
             rest = &rest[together..];
@@ -269,160 +276,6 @@ impl Session {
         }
     }
 
-    fn take_apart(&mut self, bytes: &[u8], now_ns: u64, gauge: &mut Gauge) {
-        let Some(mut decoder) = self.decoder.take() else {
-            return;
-        };
-        let mut frames = decoder.frames(bytes, FRAME_BYTES_MAX);
-        while let Some(decoded) = frames.next() {
-            self.judge(&decoded, now_ns, gauge);
-            if self.closed {
-                break;
-            }
-        }
-        drop(frames);
-        self.decoder = Some(decoder);
-    }
-
-    fn judge(&mut self, decoded: &Decoded<'_>, now_ns: u64, gauge: &mut Gauge) {
-        let (number, oldest) = (self.number, self.oldest);
-        let about = |what: String| format!("connection {number}, request {oldest}: {what}");
-        match decoded {
-            Decoded::Whole(frame) => self.judge_frame(*frame, now_ns, gauge),
-            Decoded::BadChecksum { .. } => {
-                gauge.error(ErrorKind::BadChecksum, 1, now_ns, || {
-                    about("the reply's checksum is wrong".to_owned())
-                });
-                self.settle_oldest();
-            }
-            Decoded::BadLength { length, .. } => {
-                gauge.error(ErrorKind::BadLength, 1, now_ns, || {
-                    about(format!(
-                        "a frame says that it is {length} bytes long, which none can be"
-                    ))
-                });
-                self.close(now_ns, gauge);
-            }
-            Decoded::Incomplete { .. } => {}
-        }
-    }
-
-    fn judge_frame(&mut self, frame: Frame<'_>, now_ns: u64, gauge: &mut Gauge) {
-        // It asks clients to leave, and answers nothing.
-        if frame.code == codes::GOAWAY && self.shape.code != codes::GOAWAY {
-            return;
-        }
-        if frame.code == self.shape.code {
-            let reply_bytes = HEADER_BYTES + frame.body.len();
-            if let Some(request) = self.answered_by(frame) {
-                self.overtake(request);
-                return self.settle_right(reply_bytes, now_ns, gauge);
-            }
-            if let Some(lost) = self.take_lost(frame) {
-                return self.come_late(lost, reply_bytes, now_ns, gauge);
-            }
-            if let Some(request) = self.answered_before(frame) {
-                let number = self.number;
-                return gauge.error(ErrorKind::Unexpected, 1, now_ns, || {
-                    format!("connection {number}: a second reply came to request {request}")
-                });
-            }
-        }
-        let (kind, what) = self.wrong(frame);
-        let (number, oldest) = (self.number, self.oldest);
-        gauge.error(kind, 1, now_ns, || {
-            format!("connection {number}, request {oldest}: {what}")
-        });
-        if kind != ErrorKind::Unexpected {
-            self.settle_oldest();
-        }
-    }
-
-    /// The request in flight that this is the right reply to.
-    fn answered_by(&self, frame: Frame<'_>) -> Option<u64> {
-        (self.oldest..self.next).find(|&request| self.fits(frame, request))
-    }
-
-    fn fits(&self, frame: Frame<'_>, request: u64) -> bool {
-        !self.shape.content_is_known() || frame.body == self.requests.body(request)
-    }
-
-    /// Requests before this one have been overtaken by it.
-    fn overtake(&mut self, request: u64) {
-        while self.oldest < request {
-            self.lose_oldest(Loss::Overtaken);
-        }
-    }
-
-    fn take_lost(&mut self, frame: Frame<'_>) -> Option<Lost> {
-        let place = self
-            .lost
-            .iter()
-            .position(|lost| self.fits(frame, lost.request))?;
-        self.lost.remove(place)
-    }
-
-    /// The request that this would be the right reply to, had it not got one already. Taken for
-    /// the oldest request's, it would make all replies after it seem wrong. Bodies too short to
-    /// tell requests apart can't say.
-    fn answered_before(&self, frame: Frame<'_>) -> Option<u64> {
-        if !self.shape.content_is_known() || frame.body.is_empty() {
-            return None;
-        }
-        let first = self.next.saturating_sub(self.requests.window());
-        (first..self.oldest).find(|&request| self.fits(frame, request))
-    }
-
-    /// The reply to a request came that was given up.
-    fn come_late(&self, lost: Lost, reply_bytes: usize, now_ns: u64, gauge: &mut Gauge) {
-        let Lost {
-            request,
-            times,
-            how,
-        } = lost;
-        let number = self.number;
-        match how {
-            Loss::Overtaken => gauge.error(ErrorKind::OutOfOrder, 1, now_ns, || {
-                format!(
-                    "connection {number}: the reply to request {request} came after that to a \
-                     later one"
-                )
-            }),
-            Loss::TimedOut => {
-                gauge.right(times.began_ns, now_ns, reply_bytes);
-                self.tell_late(request, times, now_ns, gauge);
-            }
-        }
-    }
-
-    /// What is wrong with a frame that is no reply to any request.
-    fn wrong(&self, frame: Frame<'_>) -> (ErrorKind, String) {
-        let asked = self.shape.code;
-        if frame.code == codes::ERROR && asked != codes::ERROR {
-            return (ErrorKind::ErrorReply, describe_error(frame.body));
-        }
-        if self.oldest == self.next {
-            let what = format!(
-                "a frame of code {} came that nobody had asked for",
-                frame.code
-            );
-            return (ErrorKind::Unexpected, what);
-        }
-        if frame.code != asked {
-            let what = format!(
-                "the reply has code {}, the request code {asked}",
-                frame.code
-            );
-            return (ErrorKind::WrongCode, what);
-        }
-        let what = format!(
-            "the reply's body of {} bytes is not the request's of {} bytes",
-            frame.body.len(),
-            self.shape.body_bytes
-        );
-        (ErrorKind::WrongBody, what)
-    }
-
     /// The oldest request has got its right reply. A late one is a message and an error.
     #[inline]
     fn settle_right(&mut self, reply_bytes: usize, now_ns: u64, gauge: &mut Gauge) {
@@ -441,13 +294,6 @@ impl Session {
         gauge.error(ErrorKind::Late, 1, now_ns, || {
             format!("connection {number}: the reply to request {request} took {took_ms} ms")
         });
-    }
-
-    /// The oldest request has got its reply, such as it was.
-    fn settle_oldest(&mut self) {
-        if self.oldest < self.next {
-            self.oldest += 1;
-        }
     }
 
     fn lose_oldest(&mut self, how: Loss) {
@@ -476,17 +322,6 @@ impl Session {
     fn close(&mut self, now_ns: u64, gauge: &mut Gauge) {
         self.finish(now_ns, gauge);
         self.closed = true;
-    }
-}
-
-fn describe_error(body: &[u8]) -> String {
-    match ErrorBody::parse(body) {
-        Ok(error) => format!(
-            "the server answered ERROR {}: {}",
-            error.reason_name(),
-            error.text
-        ),
-        Err(malformed) => malformed.to_string(),
     }
 }
 

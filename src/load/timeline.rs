@@ -44,18 +44,19 @@ pub(super) fn part_ns(duration_ns: u64) -> u64 {
 pub(super) struct Part {
     /// Its number, from 0.
     pub(super) index: u64,
-    /// Latencies of the replies that came in it, and in the last one of those that came after it.
+    /// Right replies that came in it.
+    pub(super) messages: u64,
+    /// Their latencies, as far as their requests began in the measured time. The last part has
+    /// those of the replies that came after it, too.
     pub(super) latencies: Latencies,
-    /// Replies that came after the end of the measured time: they are none of the throughput.
-    pub(super) after_end: u64,
 }
 
 impl Part {
     pub(super) fn new(index: u64) -> Part {
         Part {
             index,
+            messages: 0,
             latencies: Latencies::new(),
-            after_end: 0,
         }
     }
 }
@@ -94,7 +95,7 @@ impl Timeline {
         let place = usize::try_from(part.index.saturating_sub(closed)).unwrap_or(usize::MAX);
         if let Some(open) = self.open.get_mut(place) {
             open.latencies.add(&part.latencies);
-            open.after_end += part.after_end;
+            open.messages += part.messages;
         }
         self.threads[thread] = Some(part.index + 1);
         self.close();
@@ -146,7 +147,7 @@ impl Timeline {
         self.intervals.push(Interval {
             start_seconds: seconds(part.index * self.part_ns),
             seconds: seconds(self.part_ns),
-            messages: latencies.count() - part.after_end,
+            messages: part.messages,
             p50_us: some(latencies.quantile_us(0.5)),
             p99_us: some(latencies.quantile_us(0.99)),
             max_us: some(latencies.max_us()),
@@ -167,6 +168,7 @@ mod tests {
         let mut part = Part::new(index);
         for us in latencies_us {
             part.latencies.record(us * 1000);
+            part.messages += 1;
         }
         part
     }
@@ -206,7 +208,7 @@ mod tests {
     fn replies_after_the_end_are_latencies_but_no_throughput() {
         let mut timeline = Timeline::new(10_000_000, 1);
         let mut last = part(0, &[10, 7_000]);
-        last.after_end = 1;
+        last.messages = 1;
         timeline.add(0, &last);
         let (all, intervals) = timeline.into_intervals(10_000_000);
         assert_eq!((all.count(), intervals[0].messages), (2, 1));

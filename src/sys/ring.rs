@@ -354,15 +354,9 @@ impl Ring {
         if !self.overflow.is_empty() {
             self.submit()?;
         }
-        let submissions = u32::try_from(self.uring.submission().len()).unwrap_or(u32::MAX);
         let timeout = Timespec::from(timeout);
         let arguments = SubmitArgs::new().timespec(&timeout);
-        let flags = EnterFlags::GETEVENTS | EnterFlags::EXT_ARG;
-        let submitter = self.uring.submitter();
-        // SAFETY: with EXT_ARG the kernel takes the argument for an `io_uring_getevents_arg`, which
-        // `arguments` is and nothing else; both it and the timespec live until the call returns.
-        // The entries that get submitted were checked by whoever pushed them, see `push`.
-        let entered = unsafe { submitter.enter(submissions, 1, flags.bits(), Some(&arguments)) };
+        let entered = self.uring.submitter().submit_with_args(1, &arguments);
         match entered {
             Ok(_) => {
                 self.reuse_registered();
@@ -496,7 +490,7 @@ impl Ring {
     fn target(&self, socket: &Socket) -> (Fd, Flags) {
         assert!(
             Rc::ptr_eq(&self.closing, &socket.closing),
-            "a socket belongs to the ring that accepted it"
+            "a socket belongs to the ring that took it in"
         );
         match &socket.open {
             Some(OpenSocket {

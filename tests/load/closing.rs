@@ -23,7 +23,7 @@ fn at_the_fourth(
         Ok(())
     });
     let measured = load(server.address(), "--connections 3 --duration 1h");
-    assert_eq!(measured.messages(), 9, "{measured:?}");
+    assert_eq!(measured.answered(), 9, "{measured:?}");
     assert!(measured.record.summary.seconds < 3600.0);
     assert!(!measured.record.summary.interrupted);
     measured
@@ -97,5 +97,5 @@ fn with_a_rate_too() {
     let words = "--connections 3 --rate 1000 --duration 1h";
     let measured = load(server.address(), words);
     measured.failed_by(&ENDED);
-    assert_eq!(measured.messages(), 9);
+    assert_eq!(measured.answered(), 9);
 }

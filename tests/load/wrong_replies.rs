@@ -51,7 +51,7 @@ fn each_third(kind: &str, told: &str, wrong_reply: fn(&Request) -> Vec<u8>) {
         let wrongs = server.wrongs();
         let first = measured.failed_by(&[(kind, wrongs)]);
         assert!(first.ends_with(&format!(", request 2: {told}")), "{first}");
-        assert_eq!(measured.messages(), server.requests() - wrongs);
+        assert_eq!(measured.answered(), server.requests() - wrongs);
     }
 }
 
@@ -114,7 +114,7 @@ fn a_reply_that_comes_twice() {
         let first = measured.failed_by(&[("unexpected", server.wrongs())]);
         let expected = ": a second reply came to request 2";
         assert!(first.ends_with(expected), "{first}");
-        assert_eq!(measured.messages(), server.requests());
+        assert_eq!(measured.answered(), server.requests());
     }
 }
 
@@ -134,7 +134,7 @@ fn a_frame_that_nobody_asked_for() {
     let first = measured.failed_by(&[("unexpected", server.wrongs())]);
     let expected = "request 3: a frame of code 10 came that nobody had asked for";
     assert!(first.ends_with(expected), "{first}");
-    assert_eq!(measured.messages(), server.requests());
+    assert_eq!(measured.answered(), server.requests());
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn a_frame_among_others_costs_one_reply() {
     let (server, measured) = load_on(before_a_reply, "--pipeline 8");
     let wrongs = server.wrongs();
     measured.failed_by(&[("wrong_code", wrongs), ("unexpected", wrongs)]);
-    assert_eq!(measured.messages(), server.requests() - wrongs);
+    assert_eq!(measured.answered(), server.requests() - wrongs);
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn a_goodbye_is_no_error() {
     };
     let (server, measured) = load_on(goodbye, "--pipeline 4");
     measured.passed();
-    assert_eq!(measured.messages(), server.requests());
+    assert_eq!(measured.answered(), server.requests());
 }
 
 #[test]
@@ -186,7 +186,7 @@ fn replies_in_another_order() {
     let first = measured.failed_by(&[("out_of_order", wrongs)]);
     let expected = ": the reply to request 4 came after that to a later one";
     assert!(first.ends_with(expected), "{first}");
-    assert_eq!(measured.messages(), server.requests() - wrongs);
+    assert_eq!(measured.answered(), server.requests() - wrongs);
 }
 
 #[test]
@@ -227,7 +227,7 @@ fn replies_that_never_come_among_others() {
     let wrongs = server.wrongs();
     let first = measured.failed_by(&[("missing", wrongs)]);
     assert!(first.contains(": no reply came to request "), "{first}");
-    assert_eq!(measured.messages(), server.requests() - wrongs);
+    assert_eq!(measured.answered(), server.requests() - wrongs);
 }
 
 #[test]
@@ -293,7 +293,7 @@ fn a_length_that_no_frame_has_ends_the_connection() {
     let first = measured.failed_by(&[("bad_length", 2), ("missing", 2)]);
     let expected = "request 3: a frame says that it is 4 bytes long, which none can be";
     assert!(first.ends_with(expected), "{first}");
-    assert_eq!(measured.messages(), 6);
+    assert_eq!(measured.answered(), 6);
     assert!(measured.record.summary.seconds < 3600.0);
 }
 
@@ -316,7 +316,7 @@ fn a_length_that_takes_in_what_follows() {
     let measured = Measured::of(program.ended());
     assert_eq!(measured.count("bad_checksum"), 1, "{measured:?}");
     assert!(measured.count("missing") > 0, "{measured:?}");
-    assert_eq!(measured.messages(), 2);
+    assert_eq!(measured.answered(), 2);
     measured.first_error();
 }
 
@@ -331,7 +331,7 @@ fn replies_in_pieces_are_right() {
     };
     let (server, measured) = load_on(answer, "--pipeline 4");
     measured.passed();
-    assert_eq!(measured.messages(), server.requests());
+    assert_eq!(measured.answered(), server.requests());
 }
 
 #[test]
@@ -348,7 +348,7 @@ fn replies_in_pieces_are_judged_like_whole_ones() {
     let (server, measured) = load_on(answer, "--pipeline 4");
     let wrongs = server.wrongs();
     measured.failed_by(&[("bad_checksum", wrongs)]);
-    assert_eq!(measured.messages(), server.requests() - wrongs);
+    assert_eq!(measured.answered(), server.requests() - wrongs);
 }
 
 /// In other pieces on each connection and for each reply.

@@ -14,7 +14,7 @@ pub(super) struct Bar(Option<ProgressBar>);
 
 impl Bar {
     pub(super) fn new(plan: &Plan) -> Bar {
-        let total = plan.warmup + plan.duration;
+        let total = plan.warmup.saturating_add(plan.duration);
         if total < SHOWN_FROM || !stderr().is_terminal() {
             return Bar(None);
         }

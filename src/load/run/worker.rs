@@ -10,13 +10,15 @@ use core_affinity::CoreId;
 use rustix::net::sockopt::set_tcp_congestion;
 use rustix::thread::set_current_timer_slack;
 
-use super::{AT_ONCE, Begin, LoadError, Times};
+use super::{AT_ONCE, Begin, LoadError, PlanError, Times};
 use crate::load::lane::{Lane, Pace};
 use crate::load::plan::Plan;
 use crate::load::schedule::{Schedule, Share};
+use crate::load::session::Session;
 use crate::load::tally::Tally;
 use crate::load::timeline::Part;
 use crate::load::usage::CpuTime;
+use crate::protocol::BodyTooLong;
 use crate::sys::{Event, Received, Ring, Socket, Token, Wakeup, host};
 
 /// Longest wait for something to happen: the end of the run may be moved to an earlier time.
@@ -25,9 +27,8 @@ const WAIT_MAX: Duration = Duration::from_millis(50);
 /// A thread with its connections, before the run begins.
 pub(super) struct Connected {
     share: Share,
-    /// The run's number of its first connection.
-    first: usize,
     ring: Ring,
+    sessions: Vec<Session>,
     sockets: Vec<Option<Socket>>,
 }
 
@@ -81,6 +82,12 @@ impl Connected {
         let threads = plan.threads_used();
         // The first threads have one more if they can't be shared evenly.
         let first = number * (plan.connections / threads) + number.min(plan.connections % threads);
+        let sessions = (first..first + share.connections)
+            .map(|number| Session::new(number, plan.shape()))
+            .collect::<Result<Vec<Session>, BodyTooLong>>()
+            .map_err(|error| PlanError::BodyTooLong {
+                body_bytes: error.body_bytes,
+            })?;
         let mut ring = make_ring(share.connections)?;
         let sockets = (0..share.connections)
             .map(|_| {
@@ -92,8 +99,8 @@ impl Connected {
             .collect::<Result<Vec<Option<Socket>>, LoadError>>()?;
         Ok(Connected {
             share,
-            first,
             ring,
+            sessions,
             sockets,
         })
     }
@@ -109,17 +116,15 @@ impl Connected {
     ) -> Result<Finished, LoadError> {
         let Connected {
             share,
-            first,
             ring,
+            sessions,
             sockets,
         } = self;
         let pace = plan.rate.map_or(Pace::Closed, |rate| Pace::Open {
             schedule: Schedule::new(begin.at_ns, rate, share),
             due: 0,
         });
-        let numbers = first..first + share.connections;
-        let lane =
-            Lane::new(numbers, plan.shape(), pace, begin.window).map_err(|_| plan_error(plan))?;
+        let lane = Lane::new(sessions, pace, begin.window);
         let mut worker = Worker {
             times,
             lane,
@@ -139,12 +144,6 @@ impl Connected {
     }
 }
 
-fn plan_error(plan: &Plan) -> LoadError {
-    LoadError::Plan(super::PlanError::BodyTooLong {
-        body_bytes: plan.body_bytes,
-    })
-}
-
 fn share(plan: &Plan, number: usize) -> Share {
     let threads = plan.threads_used();
     let rest = plan.connections % threads;
@@ -156,12 +155,9 @@ fn share(plan: &Plan, number: usize) -> Share {
 }
 
 fn pin(plan: &Plan, number: usize) -> Result<(), LoadError> {
-    // What is not on time by 50 us, the usual slack, would count against the server.
-    let slack = set_current_timer_slack(NonZeroU64::new(1));
-    slack.map_err(|error| LoadError::System {
-        what: "the timers of a thread cannot be made exact",
-        error: error.into(),
-    })?;
+    // What is not on time by 50 us, the usual slack, would count against the server. Where it
+    // can't be helped, all else is the same.
+    let _ = set_current_timer_slack(NonZeroU64::new(1));
     if plan.cpus.is_empty() {
         return Ok(());
     }
@@ -251,7 +247,8 @@ impl<F: FnMut(Part, u64)> Worker<'_, F> {
             }
             self.send(now_ns);
             self.keep_books(now_ns, until_ns);
-            if self.lane.is_finished(now_ns) {
+            let give_up_at_ns = self.times.give_up_at_ns.load(Ordering::Relaxed);
+            if now_ns >= give_up_at_ns || self.lane.is_finished(now_ns) {
                 return Ok(());
             }
             self.wait(now_ns)?;
@@ -311,7 +308,13 @@ impl<F: FnMut(Part, u64)> Worker<'_, F> {
         now_ns: u64,
     ) {
         let taken = match result {
+            Ok(0) => {
+                let error = io::Error::from(io::ErrorKind::WriteZero);
+                return self.end(index, Some(&error), now_ns);
+            }
             Ok(taken) => offset + taken,
+            // What the server said before it broke the connection may still have to be received.
+            Err(error) if is_broken(&error) => return,
             Err(error) => return self.end(index, Some(&error), now_ns),
         };
         match &self.sockets[index] {
@@ -390,6 +393,12 @@ impl<F: FnMut(Part, u64)> Worker<'_, F> {
             unsent,
         }
     }
+}
+
+/// Whether the receive will tell the same, after what came before.
+fn is_broken(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset};
+    matches!(error.kind(), BrokenPipe | ConnectionReset)
 }
 
 fn token(index: usize) -> Token {

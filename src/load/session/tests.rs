@@ -288,7 +288,7 @@ fn a_closed_connection_is_told_with_what_it_still_owed() {
 /// A server with chance in it, whose faults are counted: the session must find the same.
 #[test]
 fn faults_by_chance_are_all_found() {
-    for seed in 0..300 {
+    for seed in 0..100 {
         let mut random = fastrand::Rng::with_seed(seed);
         let pipeline = random.usize(1..9);
         let mut bench = Bench::new(shape(codes::ECHO, random.usize(8..60), pipeline));
@@ -334,4 +334,68 @@ fn faults_by_chance_are_all_found() {
             .collect();
         assert_eq!(bench.errors(), expected, "seed {seed}");
     }
+}
+
+#[test]
+fn where_only_the_order_tells_a_late_reply_is_that_to_the_request_that_waited_longest() {
+    for shape in [
+        shape(codes::PING, 0, 1),
+        shape(codes::ECHO, 0, 1),
+        shape(4242, 9, 1),
+    ] {
+        let mut bench = Bench::new(shape);
+        bench.fill();
+        bench.now_ns = 2 * TIMEOUT_NS;
+        bench.session.give_up_late(bench.now_ns);
+        bench.fill();
+        let (first, second) = (bench.ask(), bench.ask());
+        bench.come(&first);
+        assert_eq!(bench.gauge.tally.count(ErrorKind::Late), 1);
+        assert!(
+            !bench.session.is_idle(),
+            "the second one's is still to come"
+        );
+        bench.come(&second);
+        assert_eq!(bench.errors(), [(ErrorKind::Late, 1)]);
+    }
+}
+
+#[test]
+fn a_wrong_reply_that_is_late_is_one_error() {
+    let mut bench = Bench::echo(1);
+    bench.fill();
+    bench.now_ns = 2 * TIMEOUT_NS;
+    bench.session.give_up_late(bench.now_ns);
+    bench.fill();
+    let (_, second) = (bench.ask(), bench.ask());
+    let mut error = Vec::new();
+    encode_error(&mut error, codes::ECHO, Reason::Overloaded, "");
+    bench.come(&[error, second].concat());
+    assert_eq!(bench.errors(), [(ErrorKind::ErrorReply, 1)]);
+}
+
+#[test]
+fn a_second_reply_is_told_as_one() {
+    let mut bench = Bench::echo(2);
+    bench.fill();
+    let (first, second) = (bench.ask(), bench.ask());
+    bench.come(&[&first[..], &first, &second, &second].concat());
+    assert_eq!(
+        bench.first_error(),
+        "connection 7: a second reply came to request 0"
+    );
+    assert_eq!(bench.errors(), [(ErrorKind::Unexpected, 2)]);
+}
+
+#[test]
+fn what_a_server_says_is_told_in_one_line_that_a_terminal_can_bear() {
+    let mut bench = Bench::echo(1);
+    bench.fill();
+    let mut error = Vec::new();
+    let words = format!("\x1b[2J\r\n{}", "x".repeat(10_000));
+    encode_error(&mut error, codes::ECHO, Reason::Rejected, &words);
+    bench.come(&error);
+    let told = bench.first_error();
+    assert!(told.contains("REJECTED:  [2J  xxx"), "{told}");
+    assert!(!told.contains(char::is_control) && told.len() < 300);
 }

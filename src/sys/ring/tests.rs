@@ -192,7 +192,7 @@ fn more_operations_than_submission_entries_all_get_there() {
 }
 
 #[test]
-#[should_panic(expected = "a socket belongs to the ring that accepted it")]
+#[should_panic(expected = "a socket belongs to the ring that took it in")]
 fn a_socket_of_another_ring_is_refused() {
     let (mut one, address) = ring();
     let (mut other, _) = ring();
@@ -295,13 +295,20 @@ fn a_wait_ends_when_something_completes_or_time_is_up() {
     let (mut peer, _) = listeners[0].accept().unwrap();
     ring.receive(TOKEN, &socket);
     ring.send(TOKEN, &socket, b"hello".to_vec(), 0);
+    let began = Instant::now();
     ring.wait(Duration::from_secs(20)).unwrap();
+    assert!(ring.has_events());
     assert!(matches!(next(&mut ring), Event::Sent { result: Ok(5), .. }));
     let mut request = [0; 5];
     peer.read_exact(&mut request).unwrap();
     peer.write_all(&request).unwrap();
     ring.wait(Duration::from_secs(20)).unwrap();
+    assert!(ring.has_events());
     assert_eq!(&*received(next(&mut ring)), b"hello");
+    assert!(
+        began.elapsed() < Duration::from_secs(20),
+        "a wait was too long"
+    );
 }
 
 #[test]
@@ -313,7 +320,9 @@ fn a_wait_submits_more_than_the_queue_holds() {
         ring.send(TOKEN, &socket, b"x".to_vec(), 0);
     }
     let mut sent = 0;
+    let deadline = Instant::now() + Duration::from_secs(20);
     while sent < sends {
+        assert!(Instant::now() < deadline, "{sent} of {sends} were sent");
         ring.wait(Duration::from_secs(20)).unwrap();
         ring.reap(usize::MAX, |event| {
             assert!(matches!(event, Event::Sent { result: Ok(1), .. }));

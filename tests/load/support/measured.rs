@@ -50,8 +50,15 @@ impl Measured {
         Measured { record, ended }
     }
 
+    /// Right replies that came in the measured time.
     pub(crate) fn messages(&self) -> u64 {
         self.record.summary.messages
+    }
+
+    /// Requests that began in the measured time and were answered rightly, then or after it.
+    pub(crate) fn answered(&self) -> u64 {
+        let last = self.record.distribution.last();
+        last.map_or(0, |point| point.count)
     }
 
     /// How many errors there were of one kind.
