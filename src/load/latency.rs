@@ -13,6 +13,14 @@ const LATENCY_NS_MAX: u64 = 3_600_000_000_000;
 /// percentile text.
 const TICKS_PER_HALF_DISTANCE: u32 = 5;
 
+/// The histogram's linear parts in each of its [`BUCKETS`], as HdrHistogram works them out from the
+/// digits.
+pub(crate) const SUB_BUCKETS: u64 = (2 * 10_u64.pow(SIGNIFICANT_DIGITS as u32)).next_power_of_two();
+
+/// The histogram's parts, each twice as wide as the one before: enough to tell the highest latency
+/// apart.
+pub(crate) const BUCKETS: u32 = (LATENCY_NS_MAX / SUB_BUCKETS).ilog2() + 2;
+
 /// Latencies of messages, in nanoseconds.
 #[derive(Clone, Debug)]
 pub(crate) struct Latencies(Histogram<u64>);
@@ -147,6 +155,18 @@ mod tests {
         near(0.6, 5678.0);
         near(0.8, 3.6e9);
         near(1.0, 3.6e9);
+    }
+
+    #[test]
+    fn the_histogram_has_the_buckets_that_are_told() {
+        let latencies = Latencies::new();
+        assert_eq!(u32::from(latencies.0.buckets()), BUCKETS);
+        // Two values fall into one part just where there are twice as many to a unit of it.
+        let resolution = |value| latencies.0.equivalent_range(value);
+        assert_eq!(
+            (resolution(SUB_BUCKETS - 1), resolution(SUB_BUCKETS)),
+            (1, 2)
+        );
     }
 
     #[test]
