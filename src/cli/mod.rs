@@ -2,6 +2,7 @@
 
 mod check;
 mod load;
+mod report;
 mod send;
 mod serve;
 
@@ -40,6 +41,8 @@ enum Command {
     Send(send::Arguments),
     /// Put load on a server and measure its latencies
     Load(load::Arguments),
+    /// Lay the reports of several load runs over one another
+    Report(report::Arguments),
 }
 
 /// Where the configuration comes from.
@@ -90,6 +93,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments),
         Command::Send(arguments) => send::run(&arguments),
         Command::Load(arguments) => load::run(&arguments),
+        Command::Report(arguments) => report::run(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
