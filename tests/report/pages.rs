@@ -143,11 +143,25 @@ fn a_run_of_nothing_says_so() {
             "Nothing was measured",
             "64 errors: 64 connect. The first: cannot connect to 127.0.0.1:8700: Connection refused.",
             "messages/s 0 p50 – p99 –",
-            "There is nothing to draw.",
         ],
     );
     assert!(!html.contains("NaN") && !html.contains("inf"), "{text}");
-    assert!(!html.contains("role=\"img\""));
+    assert!(!html.contains("<figure>"));
+
+    // As long as others, but nobody answered.
+    let mut record = empty();
+    record.timeline = Sample::default().record().timeline;
+    for interval in &mut record.timeline {
+        (interval.messages, interval.max_us) = (0, None);
+        (interval.p50_us, interval.p99_us) = (None, None);
+    }
+    let (html, text) = made("unanswered", &[run("unanswered", record)]);
+    has(&text, &["Latency over time There is nothing to draw."]);
+    assert_eq!(
+        html.matches("<figure>").count(),
+        1,
+        "throughput is drawn: it is zero"
+    );
     text_of(&page(&[]));
 }
 

@@ -57,8 +57,12 @@ pub(super) fn swatch(colour: u8) -> String {
     )
 }
 
-/// All plots of these runs, each in a section.
+/// All plots of these runs, each in a section; none if nothing was measured in any of them.
 pub(super) fn sections(runs: &[Run]) -> String {
+    let is_empty = |run: &Run| run.record.distribution.is_empty() && run.record.timeline.is_empty();
+    if runs.iter().all(is_empty) {
+        return String::new();
+    }
     let mut html = by_percentile(runs);
     if let [run] = runs {
         html += &latency_over_time(run);
