@@ -4,6 +4,7 @@ mod progress;
 mod table;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -68,6 +69,9 @@ pub(super) struct Arguments {
     /// Process of the server, if it is on this host: its CPU time and memory are measured, too
     #[arg(long, value_name = "PID")]
     server_pid: Option<u32>,
+    /// Folder for a report: a page with plots, the percentiles as HdrHistogram text, JSON and CSV
+    #[arg(long, value_name = "DIR")]
+    report: Option<PathBuf>,
     /// Print one JSON document and nothing else
     #[arg(long)]
     json: bool,
@@ -75,12 +79,18 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let stop = stop_by_signal().map_err(Failure::run)?;
+    if let Some(folder) = &arguments.report {
+        load::prepare(folder).map_err(Failure::run)?;
+    }
     let record = arguments.measure(&stop)?;
     if arguments.json {
         let document = serde_json::to_string_pretty(&record).map_err(Failure::run)?;
         super::print(&document)?;
     } else {
         super::print(&table::render(&record))?;
+    }
+    if let Some(folder) = &arguments.report {
+        load::save(folder, &record).map_err(Failure::run)?;
     }
     judge(&record)?;
     arguments.judge_server(&record)

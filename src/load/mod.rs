@@ -31,6 +31,6 @@ pub use self::plan::{Plan, PlanError};
 pub use self::record::{FORMAT, Host, Interval, Record, ServerUsage, Settings, Summary};
 pub use self::report::{Run, page};
 pub use self::run::{LoadError, Progress, run};
-pub use self::save::{ReadError, SaveError, read, read_runs, save, save_page};
+pub use self::save::{ReadError, SaveError, prepare, read, read_runs, save, save_page};
 pub use self::tally::ErrorKind;
 pub use self::usage::{CpuTime, Memory};

@@ -92,13 +92,23 @@ pub enum ReadError {
     },
 }
 
+/// Makes a report folder and tries whether it may be written to: before a run, so that none is in
+/// vain.
+///
+/// # Errors
+///
+/// As those of [`save`].
+pub fn prepare(folder: &Path) -> Result<(), SaveError> {
+    make(folder)?;
+    let probe = folder.join(".corelane-load");
+    write(&probe, "")?;
+    fs::remove_file(&probe).map_err(|cause| SaveError::File { file: probe, cause })
+}
+
 /// Writes a report folder, which is made if it is not there; files of an older report in it are
 /// replaced.
 pub fn save(folder: &Path, record: &Record) -> Result<(), SaveError> {
-    fs::create_dir_all(folder).map_err(|cause| SaveError::Folder {
-        folder: folder.to_owned(),
-        cause,
-    })?;
+    make(folder)?;
     let json = serde_json::to_string_pretty(record).map_err(|error| SaveError::File {
         file: folder.join(RECORD_FILE),
         cause: error.into(),
@@ -114,6 +124,13 @@ pub fn save(folder: &Path, record: &Record) -> Result<(), SaveError> {
     )?;
     write(&folder.join("latency.hgrm"), &report::percentiles(record))?;
     save_page(&folder.join("report.html"), &[run])
+}
+
+fn make(folder: &Path) -> Result<(), SaveError> {
+    fs::create_dir_all(folder).map_err(|cause| SaveError::Folder {
+        folder: folder.to_owned(),
+        cause,
+    })
 }
 
 /// Writes the report of these runs to a file.

@@ -73,6 +73,7 @@ impl Sample {
                 first_error: None,
                 interrupted: false,
                 sent_in_time: self.open_loop.then_some(1.0),
+                load_waited_seconds: None,
                 load_cpu_us_per_message: 2.31,
                 server: Some(ServerUsage {
                     cpu_seconds: 8.123,

@@ -29,6 +29,7 @@ pub(super) fn of(latencies: &Latencies) -> Record {
             first_error: None,
             interrupted: false,
             sent_in_time: None,
+            load_waited_seconds: Some(0.001),
             load_cpu_us_per_message: 0.0,
             server: None,
         },
