@@ -1,0 +1,198 @@
+"""The comparison says what was measured: figures, ratios within a repeat, failures with their
+reasons; and its servers are gone when it is done with them.
+
+Run it with `python3 -B -m unittest discover -s benches/peers/tests`.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import unittest
+from pathlib import Path
+from typing import Any
+
+PEERS = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(PEERS))
+
+from comparison import idle, report
+from comparison.figures import Spread, digits, table
+from comparison.loading import Shape
+from comparison.machine import Cpus, WrongWords
+from comparison.servers import Running, Server, ServerFailed
+
+# Answers each PING of any number of connections, as any server might be written.
+PING_SERVER = """
+import socketserver, sys
+class Echo(socketserver.BaseRequestHandler):
+    def handle(self):
+        while data := self.request.recv(4096):
+            self.request.sendall(data)
+class Server(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+    request_queue_size = 1000
+with Server(("127.0.0.1", 0), Echo) as server:
+    print("warming up", flush=True)
+    print("listening on 127.0.0.1:%d (cpu {cpu})" % server.server_address[1], flush=True)
+    server.serve_forever()
+"""
+
+
+def record(messages_per_second: float, cpu_us: float, p999_us: float) -> dict[str, Any]:
+    return {
+        "messages_per_second": messages_per_second,
+        "seconds": 3.0,
+        "load_cpu_us_per_message": 1.0,
+        "latency_us": {"p50": 10.0, "p99": 20.0, "p99.9": p999_us, "max": 90.0},
+        "server": {"cpu_us_per_message": cpu_us, "waited_seconds": 0.0},
+    }
+
+
+def turn(server: str, repeat: int, outcome: dict[str, Any] | str) -> dict[str, Any]:
+    failed = isinstance(outcome, str)
+    return {
+        "server": server,
+        "shape": "64/1",
+        "repeat": repeat,
+        "rate": None,
+        "record": None if failed else outcome,
+        "failure": outcome if failed else None,
+    }
+
+
+def results(closed: list[dict[str, Any]]) -> dict[str, Any]:
+    settings = {"repeats": 2, "seconds": 3, "warmup_seconds": 1}
+    rest: dict[str, Any] = {"tail": [], "idle": [], "notes": [], "interrupted": False}
+    return {"machine": {"kernel": "Linux"}, "settings": settings, "closed": closed, **rest}
+
+
+def rows(tables: str, start: str) -> list[list[str]]:
+    """The cells of the rows whose first cell begins so."""
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in tables.splitlines()]
+    return [row for row in cells if row and row[0].startswith(start)]
+
+
+class Figures(unittest.TestCase):
+    def test_digits_are_three(self) -> None:
+        for value, expected in [
+            (8.514e6, "8.51M"),
+            (302_456, "302k"),
+            (9_990, "9990"),
+            (0.1174, "0.117"),
+            (12.34, "12.3"),
+        ]:
+            self.assertEqual(digits(value), expected)
+
+    def test_a_spread_is_the_median_and_both_ends(self) -> None:
+        self.assertEqual(Spread.of([3.0, 1.0, 2.0]), Spread(2.0, 1.0, 3.0))
+        self.assertIsNone(Spread.of([]))
+
+    def test_a_table_lines_up(self) -> None:
+        self.assertEqual(table(["a", "b"], [["12", "3"]]), "| a  | b |\n|----|---|\n| 12 | 3 |\n")
+
+
+class Words(unittest.TestCase):
+    def test_shapes(self) -> None:
+        self.assertEqual(Shape.parse("64/32"), Shape(64, 32, 32))
+        for text in ["1/1", "64/1/16384"]:
+            self.assertEqual(str(Shape.parse(text)), text)
+        for text in ["", "64", "64/x", "1/2/3/4", "-1/1"]:
+            self.assertRaises(WrongWords, Shape.parse, text)
+
+    def test_servers(self) -> None:
+        server = Server.parse("mine=/opt/my\\ server --cpu {cpu}")
+        self.assertEqual(server, Server("mine", ("/opt/my server", "--cpu", "{cpu}")))
+        for text in ["", "mine", "=x {cpu}", "mine=/opt/mine", "mine='{cpu}"]:
+            self.assertRaises(WrongWords, Server.parse, text)
+
+    def test_cpus(self) -> None:
+        allowed = sorted(os.sched_getaffinity(0))
+        chosen = Cpus.choose(None, None)
+        self.assertEqual(chosen.server, allowed[0])
+        self.assertEqual(chosen.server == chosen.load, len(allowed) == 1)
+        self.assertIn("SHARE ONE CPU", str(Cpus.choose(allowed[0], allowed[0])))
+        self.assertRaises(WrongWords, Cpus.choose, 100_000, None)
+
+    def test_wrong_words_have_status_2(self) -> None:
+        for words in [["--only", "nginx"], ["--shape", "1"], ["--repeats", "0"], ["--server", "x"]]:
+            ran = subprocess.run([PEERS / "compare", *words], capture_output=True, check=False)
+            self.assertEqual(ran.returncode, 2, words)
+            self.assertEqual(ran.stdout, b"")
+
+
+class Tables(unittest.TestCase):
+    def test_ratios_are_taken_within_a_repeat(self) -> None:
+        closed = [
+            turn("corelane", 1, record(200.0, 1.0, 50.0)),
+            turn("tokio", 1, record(100.0, 2.0, 100.0)),
+            turn("corelane", 2, record(20.0, 10.0, 500.0)),
+            turn("tokio", 2, record(20.0, 10.0, 500.0)),
+        ]
+        [ratio] = rows(report.markdown(results(closed)), "corelane / tokio")
+        spread = "1.50 [1.00..2.00]"
+        self.assertEqual(ratio[1:], [spread, spread, "0.750 [0.500..1.00]", "1.10", "yes"])
+
+    def test_what_does_not_hold_is_said(self) -> None:
+        closed = [turn("corelane", 1, record(96.0, 1.0 / 96, 1.0))]
+        closed += [turn(peer, 1, record(100.0, 0.01, 1.0)) for peer in ("io_uring", "epoll")]
+        tables = report.markdown(results(closed))
+        self.assertEqual(rows(tables, "corelane / io_uring")[0][-2:], ["0.97", "**no**"])
+        self.assertEqual(rows(tables, "corelane / epoll")[0][-2:], ["1.00", "**no**"])
+
+    def test_a_failure_has_its_reason_and_leaves_the_others(self) -> None:
+        closed = [
+            turn("corelane", 1, record(100.0, 1.0, 10.0)),
+            turn("epoll", 1, "it ended with status 1: no room"),
+            turn("corelane", 2, record(300.0, 1.0, 10.0)),
+            turn("epoll", 2, record(100.0, 1.0, 10.0)),
+        ]
+        tables = report.markdown(results(closed))
+        self.assertIn("**failed**: epoll, repeat 1: it ended with status 1: no room", tables)
+        self.assertEqual(rows(tables, "corelane / epoll")[0][2], "3.00 [3.00..3.00]")
+
+    def test_a_disturbed_server_is_named(self) -> None:
+        disturbed = record(100.0, 1.0, 10.0)
+        disturbed["server"]["waited_seconds"] = 0.06
+        closed = [turn("corelane", 1, disturbed), turn("epoll", 1, record(1.0, 1.0, 1.0))]
+        tables = report.markdown(results(closed))
+        self.assertIn("disturbed: other programs kept corelane off its CPU for up to 2.0%", tables)
+        self.assertNotIn("kept epoll", tables)
+
+
+class Processes(unittest.TestCase):
+    def setUp(self) -> None:
+        self.cpu = min(os.sched_getaffinity(0))
+
+    def test_a_server_runs_as_long_as_it_is_used(self) -> None:
+        server = Server("mine", (sys.executable, "-c", PING_SERVER, "{cpu}"))
+        with Running(server, self.cpu) as running:
+            pid = running.pid
+            self.assertRegex(running.address, r"^127\.0\.0\.1:\d+$")
+            os.kill(pid, 0)
+        self.assertRaises(ProcessLookupError, os.kill, pid, 0)
+
+    def test_a_server_that_ends_says_why(self) -> None:
+        program = "import sys; print('listening, soon'); sys.exit('no room {cpu}')"
+        server = Server("mine", (sys.executable, "-c", program))
+        with self.assertRaisesRegex(ServerFailed, f"status 1: no room {self.cpu}$"):
+            Running(server, self.cpu).__enter__()
+
+    def test_a_server_that_is_not_there_is_a_failure(self) -> None:
+        with self.assertRaisesRegex(ServerFailed, "does not start"):
+            Running(Server("mine", ("/nowhere/mine", "{cpu}")), self.cpu).__enter__()
+
+    def test_idle_connections_are_weighed(self) -> None:
+        server = Server("mine", (sys.executable, "-c", PING_SERVER, "{cpu}"))
+        weighed = idle.measure(server, self.cpu, 50)
+        grew = weighed["resident_bytes_after"] - weighed["resident_bytes_before"]
+        self.assertEqual(weighed["resident_bytes_per_connection"], grew / 50)
+
+    def test_fewer_connections_are_used_if_files_are_few(self) -> None:
+        self.assertEqual(idle.connections_possible(10_000, 1_048_576), 10_000)
+        self.assertEqual(idle.connections_possible(10_000, 1024), 1024 - idle.OTHER_FILES)
+        self.assertEqual(idle.connections_possible(10_000, 64), 0)
+
+
+if __name__ == "__main__":
+    unittest.main()
