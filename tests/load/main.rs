@@ -14,6 +14,7 @@ mod support;
 
 mod closing;
 mod interrupting;
+mod reporting;
 mod serving;
 mod stalling;
 mod words;

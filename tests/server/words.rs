@@ -170,7 +170,11 @@ fn unknown_words_are_refused() {
 #[test]
 fn every_command_has_help_and_version() {
     let version = format!(" {}\n", env!("CARGO_PKG_VERSION"));
-    for command in [&[][..], &["serve"], &["check"], &["send"]] {
+    for command in ["", "serve", "check", "send", "load", "report"] {
+        let command = match command {
+            "" => &[][..],
+            command => &[command],
+        };
         let help = run(&[command, &["--help"]].concat());
         assert!(help.succeeded().contains("Usage: corelane"), "{help:?}");
         let short = run(&[command, &["-h"]].concat());
