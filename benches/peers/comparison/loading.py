@@ -14,7 +14,7 @@ from comparison.servers import Running, Server, ServerFailed, end
 BODY_BYTES = 32
 # Beyond the time that a load takes: to connect, and to wait for late replies.
 PATIENCE_SECONDS = 60.0
-# Of the time, that another program may keep a server off its CPU before it counts as disturbed.
+# Of the time, that other programs may keep one side off its CPU before it counts as disturbed.
 DISTURBED_SHARE = 0.01
 
 
@@ -125,11 +125,13 @@ def figures(record: dict[str, Any]) -> dict[str, float]:
     }
 
 
-def disturbed_share(record: dict[str, Any]) -> float:
-    """The share of the time in which other programs kept the server off its CPU, if it is enough
-    to matter; else 0."""
-    waited, seconds = record["server"]["waited_seconds"], record["seconds"]
-    if waited is None or not seconds:
+def disturbed_share(record: dict[str, Any], side: str) -> float:
+    """The share of the time in which other programs kept the "server" or the "load" off its CPU,
+    if it is enough to matter; else 0."""
+    waited = record["load_waited_seconds"]
+    if side == "server":
+        waited = record["server"]["waited_seconds"]
+    if waited is None or not record["seconds"]:
         return 0.0
-    share = waited / seconds
+    share = float(waited / record["seconds"])
     return share if share > DISTURBED_SHARE else 0.0

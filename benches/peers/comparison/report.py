@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from comparison.figures import Spread, cell, digits, table
-from comparison.loading import DISTURBED_SHARE, Shape, disturbed_share, figures
+from comparison.loading import Shape, disturbed_share, figures
 from comparison.servers import CORELANE, CORELANE_BP0, NAMES
 
 CORELANES = (CORELANE, CORELANE_BP0)
@@ -91,14 +91,20 @@ def _remarks(results: list[Result]) -> list[str]:
             remarks.append(
                 f"**failed**: {result['server']}, repeat {result['repeat']}: {result['failure']}\n"
             )
+    disturbed = []
     for server in _in_order(result["server"] for result in results):
-        of_server = [r["record"] for r in results if r["server"] == server and r["record"]]
-        share = max(map(disturbed_share, of_server), default=0.0)
-        if share > DISTURBED_SHARE:
-            remarks.append(
-                f"disturbed: other programs kept {server} off its CPU for up to {share:.1%} of a "
-                "repeat\n"
-            )
+        records = [r["record"] for r in results if r["server"] == server and r["record"]]
+        of_server, of_load = (
+            max((disturbed_share(record, side) for record in records), default=0.0)
+            for side in ("server", "load")
+        )
+        if of_server or of_load:
+            disturbed.append(f"{server} {of_server:.1%} (load {of_load:.1%})")
+    if disturbed:
+        remarks.append(
+            "disturbed: the share of a turn in which other programs kept a server (its load) off "
+            f"its CPU was up to {', '.join(disturbed)}\n"
+        )
     return remarks
 
 

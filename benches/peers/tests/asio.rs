@@ -1,5 +1,10 @@
 //! The Boost.Asio peer answers as it should. It takes the packages that `asio/build` names.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, also where its support does it"
+)]
+
 mod support;
 
 use std::path::{Path, PathBuf};

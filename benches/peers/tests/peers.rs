@@ -1,6 +1,11 @@
 //! Every peer written in Rust answers as it should, so that the comparison compares servers that
 //! are right.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, also where its support does it"
+)]
+
 mod support;
 
 macro_rules! peer {

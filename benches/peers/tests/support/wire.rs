@@ -17,7 +17,10 @@ pub(crate) fn ping() -> Vec<u8> {
 
 /// No two numbers have the same body.
 pub(crate) fn echo(number: usize, body_bytes: usize) -> Vec<u8> {
-    let mut body: Vec<u8> = (number..).map(|byte| byte as u8).take(body_bytes).collect();
+    let mut body: Vec<u8> = (number..)
+        .map(|byte| byte.to_le_bytes()[0])
+        .take(body_bytes)
+        .collect();
     let name = number.to_be_bytes();
     let named = name.len().min(body_bytes);
     body[..named].copy_from_slice(&name[name.len() - named..]);

@@ -46,8 +46,8 @@ fn user_data(kind: u32, slot: u32) -> u64 {
 }
 
 fn kind_and_slot(user_data: u64) -> [u32; 2] {
-    let slot = user_data & u64::from(u32::MAX);
-    [(user_data >> 32) as u32, slot as u32]
+    let [k0, k1, k2, k3, s0, s1, s2, s3] = user_data.to_be_bytes();
+    [[k0, k1, k2, k3], [s0, s1, s2, s3]].map(u32::from_be_bytes)
 }
 
 fn main() -> ExitCode {
