@@ -58,7 +58,7 @@ def _machine(results: dict[str, Any]) -> str:
     facts = [f"- {key}: {value}" for key, value in results["machine"].items()]
     settings = results["settings"]
     facts.append(
-        f"- {settings['repeats']} repeats of {settings['seconds']} s after "
+        f"- repeats: {settings['repeats']}, each of {settings['seconds']} s after "
         f"{settings['warmup_seconds']} s of warm-up; cells are median [lowest..highest]"
     )
     return "\n".join(facts) + "\n"
