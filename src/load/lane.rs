@@ -10,6 +10,9 @@ use super::session::Session;
 /// nanoseconds.
 const CATCH_UP_NS: u64 = 1_000_000_000;
 
+/// How many requests ahead it is looked for one that can be sent when it is due.
+const DUE_LOOKED_AT: u64 = 64;
+
 /// How often the connections are looked over for requests that no reply came to.
 const SWEEP_NS: u64 = 100_000_000;
 
@@ -195,10 +198,25 @@ impl Lane {
             .into_iter()
             .filter(|&at_ns| at_ns > now_ns);
         let due = match self.pace {
-            Pace::Open { schedule, due } if now_ns < until_ns => Some(schedule.due_at_ns(due)),
+            Pace::Open { schedule, due } if now_ns < until_ns => {
+                Some(self.next_to_send_ns(schedule, due))
+            }
             _ => None,
         };
         phases.chain(due).fold(self.sweep_at_ns, u64::min)
+    }
+
+    /// When the next request is due that does not have to wait for a reply, or an earlier time. Were
+    /// every due time waited for, a load that is behind would spend on waking what it needs to
+    /// catch up.
+    fn next_to_send_ns(&self, schedule: Schedule, due: u64) -> u64 {
+        let waits_for_reply = |number: &u64| {
+            let connection = &self.connections[schedule.connection(*number)];
+            connection.session.room() == 0
+        };
+        let end = due + DUE_LOOKED_AT;
+        let next = (due..end).find(|number| !waits_for_reply(number));
+        schedule.due_at_ns(next.unwrap_or(end))
     }
 
     fn make_ready(&mut self, index: usize) {
@@ -464,5 +482,31 @@ mod tests {
         assert_eq!(sent, 1);
         // The next is due at 100 ms, which is when the measured time begins.
         assert_eq!(lane.wake_at_ns(50 * MS), 100 * MS);
+    }
+
+    #[test]
+    fn nothing_is_woken_for_that_waits_for_a_reply() {
+        let simulation = Simulation::new(Some(2_000.0), 1, 0..0);
+        let mut lane = simulation.lane;
+        let mut sent = Vec::new();
+        // Those of connections 0, 1 and 2 are due.
+        lane.turn(MS, Vec::new, |index, bytes| sent.push((index, bytes)));
+        assert_eq!(sent.len(), 3);
+        // The next is the fourth connection's, half a millisecond apart from the others.
+        assert_eq!(lane.wake_at_ns(MS), 3 * MS / 2);
+        lane.turn(3 * MS / 2, Vec::new, |index, bytes| {
+            sent.push((index, bytes))
+        });
+        assert_eq!(sent.len(), 4);
+        assert!(
+            lane.wake_at_ns(3 * MS / 2) >= 30 * MS,
+            "all wait for replies"
+        );
+        // The second connection's reply: its next request is due at 2.5 ms.
+        let (index, reply) = &sent[1];
+        lane.sent(*index);
+        lane.received(*index, reply, 2 * MS);
+        lane.turn(2 * MS, Vec::new, |_, _| {});
+        assert_eq!(lane.wake_at_ns(2 * MS), 5 * MS / 2);
     }
 }
