@@ -1,7 +1,7 @@
 //! Reports: what is read off the records of runs, as text. Pure: records in, strings out; `save`
 //! puts them into files.
 //!
-//! [`page`] promises one self-contained HTML document: no script, no other file, no other host. All
+//! [`page()`] promises one self-contained HTML document: no script, no other file, no other host. All
 //! that comes from a record is escaped, since a record may come from somebody else.
 
 mod axis;
