@@ -495,7 +495,7 @@ mod tests {
         // The next is the fourth connection's, half a millisecond apart from the others.
         assert_eq!(lane.wake_at_ns(MS), 3 * MS / 2);
         lane.turn(3 * MS / 2, Vec::new, |index, bytes| {
-            sent.push((index, bytes))
+            sent.push((index, bytes));
         });
         assert_eq!(sent.len(), 4);
         assert!(
