@@ -79,9 +79,6 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let stop = stop_by_signal().map_err(Failure::run)?;
-    if let Some(folder) = &arguments.report {
-        load::prepare(folder).map_err(Failure::run)?;
-    }
     let record = arguments.measure(&stop)?;
     if arguments.json {
         let document = serde_json::to_string_pretty(&record).map_err(Failure::run)?;
@@ -99,11 +96,19 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
 impl Arguments {
     /// Loads the first of the host's addresses where somebody listens.
     fn measure(&self, stop: &AtomicBool) -> Result<Record, Failure> {
+        let addresses = resolve(&self.address)?.into_iter();
+        let plans: Vec<Plan> = addresses.map(|address| self.plan(address)).collect();
+        for plan in &plans {
+            plan.check().map_err(Failure::usage)?;
+        }
+        // Wrong words leave no folder behind, and no run is in vain.
+        if let Some(folder) = &self.report {
+            load::prepare(folder).map_err(Failure::run)?;
+        }
         let mut failed = None;
-        for address in resolve(&self.address)? {
-            let plan = self.plan(address);
-            let mut bar = progress::Bar::new(&plan);
-            match load::run(&plan, stop, |progress| bar.show(progress)) {
+        for plan in &plans {
+            let mut bar = progress::Bar::new(plan);
+            match load::run(plan, stop, |progress| bar.show(progress)) {
                 Err(error @ LoadError::Connect { .. }) => failed = Some(Failure::run(error)),
                 Err(error @ (LoadError::Plan(_) | LoadError::NoSuchCpu { .. })) => {
                     return Err(Failure::usage(error));

@@ -162,6 +162,7 @@ impl Plan {
         if self.code == codes::PING && body_bytes > 0 {
             return Err(PlanError::PingWithBody);
         }
+        // Four times: what the window, at least twice as long and then a power of two, stays below.
         let bytes = self
             .pipeline
             .checked_mul(4)

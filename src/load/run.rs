@@ -110,7 +110,7 @@ pub struct Progress<'a> {
 }
 
 /// Carries a plan out. `watch` is called every so often; once `stop` is true, the run ends early,
-/// with what it has measured.
+/// with what it has measured. The process's own limit of open files is raised as far as it may go.
 ///
 /// # Errors
 ///

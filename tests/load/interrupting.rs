@@ -101,3 +101,15 @@ fn a_second_interrupt_does_not_wait_for_replies() {
     let ended = program.ended();
     assert_eq!(ended.status.signal(), Some(Signal::INT.as_raw()));
 }
+
+#[test]
+fn an_interrupt_waits_for_the_last_replies_but_not_long() {
+    let server = Server::start_but(|_, _| Ok(true));
+    let words = "--connections 2 --duration 1h --timeout 1h";
+    let program = start_load(server.address(), words);
+    server.wait_for_requests(2);
+    program.signal(Signal::INT);
+    let measured = Measured::of(program.ended());
+    assert!(measured.record.summary.interrupted);
+    measured.failed_by(&[("missing", 2)]);
+}

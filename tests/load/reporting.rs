@@ -44,3 +44,15 @@ fn a_folder_that_cannot_be_written_is_told_before_the_run() {
     let start = format!("cannot make the report folder {report}: ");
     assert!(sentence.starts_with(&start), "{sentence}");
 }
+
+#[test]
+fn wrong_words_leave_no_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = folder.path().join("report");
+    let words = ["load", "--connections", "0", "--report"];
+    let path = report.display().to_string();
+    start(&[&words[..], &[&path]].concat())
+        .ended()
+        .failed_with(2);
+    assert!(!report.exists());
+}

@@ -152,8 +152,8 @@ impl Session {
         }
     }
 
-    /// A wrong reply of this code came. By the order of replies it is that to the request that has waited
-    /// longest, which will get no other.
+    /// A wrong reply of this code came. By the order of replies it is that to the request that has
+    /// waited longest, which will get no other.
     fn settle_wrong(
         &mut self,
         code: u16,
@@ -162,11 +162,7 @@ impl Session {
         now_ns: u64,
         gauge: &mut Gauge,
     ) {
-        let timed_out = self
-            .lost
-            .front()
-            .is_some_and(|lost| lost.how == Loss::TimedOut);
-        if timed_out {
+        if self.timed_out().is_some() {
             self.tell(kind, what, now_ns, gauge);
             self.lost.pop_front();
         } else if self.oldest < self.next {
@@ -181,9 +177,16 @@ impl Session {
         }
     }
 
+    /// The request that has waited longest, if it timed out. One that was overtaken is not waited
+    /// for: a later one has its reply.
+    fn timed_out(&self) -> Option<u64> {
+        let front = self.lost.front()?;
+        (front.how == Loss::TimedOut).then_some(front.request)
+    }
+
     fn tell(&self, kind: ErrorKind, what: impl FnOnce() -> String, now_ns: u64, gauge: &mut Gauge) {
         let number = self.number;
-        let request = self.lost.front().map_or(self.oldest, |lost| lost.request);
+        let request = self.timed_out().unwrap_or(self.oldest);
         gauge.error(kind, 1, now_ns, || {
             format!("connection {number}, request {request}: {}", what())
         });
