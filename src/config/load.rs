@@ -44,8 +44,8 @@ fn read(source: &Source<'_>) -> Result<Config, ConfigError> {
 /// The error for a violation by the values read.
 fn violated(source: &Source<'_>, violation: Violation) -> ConfigError {
     let mut paths = vec![violation.path.clone()];
-    paths.extend(violation.other.map(KeyPath::new));
-    // Of two keys that do not go together the default is never at fault,
+    paths.extend(violation.others.iter().copied().map(KeyPath::new));
+    // Of keys that do not go together the default is never at fault,
     // and what stands above the file more likely than the file.
     let given = paths
         .iter()

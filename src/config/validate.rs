@@ -19,8 +19,9 @@ pub(super) struct Violation {
     pub(super) value: String,
     /// What would be right.
     pub(super) right: String,
-    /// The key that it does not go with, which may be the wrong one as well.
-    pub(super) other: Option<&'static str>,
+    /// The keys that it does not go with, any of which may be the wrong one as
+    /// well.
+    pub(super) others: &'static [&'static str],
 }
 
 impl Violation {
@@ -85,7 +86,7 @@ fn cpus_for_all_shards(shards: &Shards) -> Result<(), Violation> {
                 path: KeyPath::new("shards.count"),
                 value: count.to_string(),
                 right: format!("at most {listed}, the number of CPUs in shards.cpus"),
-                other: Some("shards.cpus"),
+                others: &["shards.cpus"],
             });
         }
     }
@@ -101,7 +102,7 @@ fn watermarks(outbound: &Outbound) -> Result<(), Violation> {
                 "less than outbound.high_bytes, which is {}",
                 outbound.high_bytes
             ),
-            other: Some("outbound.high_bytes"),
+            others: &["outbound.high_bytes"],
         });
     }
     Ok(())
@@ -129,7 +130,7 @@ fn wrong(path: KeyPath, value: String, right: String) -> Violation {
         path,
         value,
         right,
-        other: None,
+        others: &[],
     }
 }
 
