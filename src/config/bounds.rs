@@ -28,6 +28,13 @@ pub const BUSY_POLL_US: RangeInclusive<u64> = 0..=1_000_000;
 /// gigabytes.
 pub const CONNECTIONS: RangeInclusive<u64> = 1..=16_000_000;
 
+/// `limits.connections_per_ip`, whole server: any number, and 0 is no limit.
+pub const CONNECTIONS_PER_IP: RangeInclusive<u64> = 0..=u32::MAX as u64;
+
+/// `limits.memory_bytes`, per shard: a mebibyte holds but sixteen of the
+/// largest frames, and a tebibyte is more than a host has for one core.
+pub const MEMORY_BYTES: RangeInclusive<u64> = 1 << 20..=1 << 40;
+
 /// `limits.max_frame_bytes`: from a header without a body to the largest
 /// length that the 16 bits of the header can say.
 pub const MAX_FRAME_BYTES: RangeInclusive<u64> = 8..=65_535;
@@ -36,12 +43,28 @@ pub const MAX_FRAME_BYTES: RangeInclusive<u64> = 8..=65_535;
 /// counted before anything is decided.
 pub const MAX_BAD_FRAMES: RangeInclusive<u64> = 1..=u32::MAX as u64;
 
+/// `timeouts.first_frame_ms`, `timeouts.idle_ms` and `timeouts.write_ms`,
+/// milliseconds: up to a day, and 0 is off.
+pub const PATIENCE_MS: RangeInclusive<u64> = 0..=86_400_000;
+
+/// `timeouts.drain_ms`, milliseconds: up to an hour.
+pub const DRAIN_MS: RangeInclusive<u64> = 0..=3_600_000;
+
 /// `timeouts.stop_ms`, milliseconds: up to an hour.
 pub const STOP_MS: RangeInclusive<u64> = 0..=3_600_000;
 
-/// `outbound.low_bytes` and `outbound.high_bytes`, per connection: up to a
+/// `flood.frames_per_second` and `flood.burst`, per connection: more frames
+/// than a core can handle in a second; 0 is off, and as many as a second
+/// brings.
+pub const FLOOD_FRAMES: RangeInclusive<u64> = 0..=10_000_000;
+
+/// `outbound.low_bytes` and `outbound.max_bytes`, per connection: up to a
 /// gibibyte.
 pub const OUTBOUND_BYTES: RangeInclusive<u64> = 1..=1 << 30;
+
+/// `outbound.high_bytes`, per connection: so far below the gibibyte that the
+/// largest frame there can be fits between it and `outbound.max_bytes`.
+pub const HIGH_BYTES: RangeInclusive<u64> = 1..=*OUTBOUND_BYTES.end() - *MAX_FRAME_BYTES.end();
 
 /// `handlers.async_per_shard`, handlers at work at once.
 pub const ASYNC_PER_SHARD: RangeInclusive<u64> = 1..=u32::MAX as u64;

@@ -191,6 +191,10 @@ mod tests {
             r#"shards.pin = "yes""#,
             r#"1:14: shards.pin is "yes", but must be true or false"#,
         );
+        refuses(
+            "shards.accept = 'here'",
+            r#"1:17: shards.accept is 'here', but must be "balanced" or "local""#,
+        );
         let right = r#"must be "reply" or "silent""#;
         refuses(
             "protocol.errors = 5",
@@ -269,6 +273,8 @@ mod tests {
             "limit.connections=5",
             &format!("unknown key limit.connections; {hint}"),
         );
+        let hint = "did you mean flood.burst?";
+        refuses_set("flod.burst=5", &format!("unknown key flod.burst; {hint}"));
         let hint = "did you mean log.level?";
         refuses_set("log={levle=1}", &format!("unknown key log.levle; {hint}"));
     }
@@ -280,8 +286,8 @@ mod tests {
             "[limit]\nconnections = 5",
             &format!("1:2: unknown section limit; {hint}"),
         );
-        let hint =
-            "the sections are server, shards, protocol, limits, timeouts, outbound, handlers, log";
+        let hint = "the sections are server, shards, protocol, limits, timeouts, flood, outbound, \
+                    handlers, log";
         refuses("[tls]", &format!("1:2: unknown section tls; {hint}"));
         refuses(
             "'a.b' = 99999999999999999999",
@@ -343,6 +349,17 @@ mod tests {
         let set = "outbound.high_bytes=2";
         let message = error("outbound.low_bytes = 3", &[set]);
         assert_eq!(message, format!("--set {set}: {}", high(3, 2)));
+
+        let room = "but must be at least 5000001, \
+                    the sum of outbound.high_bytes and limits.max_frame_bytes";
+        let message = error(
+            "limits.max_frame_bytes = 9",
+            &["outbound.high_bytes=4999992"],
+        );
+        assert_eq!(
+            message,
+            format!("--set outbound.high_bytes=4999992: outbound.max_bytes is 4194304, {room}")
+        );
 
         refuses(
             "shards = { count = 3, cpus = '0-1' }",

@@ -43,9 +43,9 @@ pub use cpus::{CpuList, CpuListError};
 pub use error::{ConfigError, Place};
 pub use overrides::Override;
 pub use sections::{
-    ErrorFrames, Handlers, Limits, Log, LogFormat, Outbound, Protocol, Server, Timeouts,
+    ErrorFrames, Flood, Handlers, Limits, Log, LogFormat, Outbound, Protocol, Server, Timeouts,
 };
-pub use shards::{CpuChoice, ShardCount, Shards};
+pub use shards::{Accept, CpuChoice, ShardCount, Shards};
 
 use source::Source;
 
@@ -63,6 +63,8 @@ pub struct Config {
     pub limits: Limits,
     /// How long to wait.
     pub timeouts: Timeouts,
+    /// How many frames a connection may send.
+    pub flood: Flood,
     /// Flow control of each connection.
     pub outbound: Outbound,
     /// The code that answers messages.
@@ -204,8 +206,12 @@ mod tests {
         other.server.listen = vec!["[::1]:9".parse().unwrap(), "1.2.3.4:0".parse().unwrap()];
         other.shards.count = exactly(3);
         other.shards.cpus = cpus("8,0-3,10");
+        other.shards.accept = Accept::Local;
         other.protocol.errors = ErrorFrames::Silent;
+        other.limits.memory_bytes = 1 << 40;
         other.limits.max_frame_bytes = 8;
+        other.flood.frames_per_second = 9;
+        other.flood.burst = 90;
         other.log.level = "info,[turn{id=\"7\"}]=debug".to_owned();
         other.log.format = LogFormat::Json;
         other.log.file = "/var/log/core lane.log".into();
@@ -254,6 +260,8 @@ mod tests {
         assert_eq!(config.server.listen, ["0.0.0.0:8700".parse().unwrap()]);
         assert_eq!(config.shards, Shards::default());
         assert_eq!(config.limits, Limits::default());
+        assert_eq!(config.timeouts, Timeouts::default());
+        assert_eq!(config.flood, Flood::default());
         assert_eq!(config.outbound, Outbound::default());
         assert_eq!(config.log.format, LogFormat::Json);
 

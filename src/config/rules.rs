@@ -40,9 +40,18 @@ pub(super) const RULES: &[Rule] = &[
     number("shards.busy_poll_us", &bounds::BUSY_POLL_US, |c| {
         c.shards.busy_poll_us.into()
     }),
+    words("shards.accept", r#""balanced" or "local""#),
     words("protocol.errors", r#""reply" or "silent""#),
     number("limits.connections", &bounds::CONNECTIONS, |c| {
         c.limits.connections.into()
+    }),
+    number(
+        "limits.connections_per_ip",
+        &bounds::CONNECTIONS_PER_IP,
+        |c| c.limits.connections_per_ip.into(),
+    ),
+    number("limits.memory_bytes", &bounds::MEMORY_BYTES, |c| {
+        c.limits.memory_bytes
     }),
     number("limits.max_frame_bytes", &bounds::MAX_FRAME_BYTES, |c| {
         c.limits.max_frame_bytes.into()
@@ -50,14 +59,35 @@ pub(super) const RULES: &[Rule] = &[
     number("limits.max_bad_frames", &bounds::MAX_BAD_FRAMES, |c| {
         c.limits.max_bad_frames.into()
     }),
+    number("timeouts.first_frame_ms", &bounds::PATIENCE_MS, |c| {
+        c.timeouts.first_frame_ms.into()
+    }),
+    number("timeouts.idle_ms", &bounds::PATIENCE_MS, |c| {
+        c.timeouts.idle_ms.into()
+    }),
+    number("timeouts.write_ms", &bounds::PATIENCE_MS, |c| {
+        c.timeouts.write_ms.into()
+    }),
+    number("timeouts.drain_ms", &bounds::DRAIN_MS, |c| {
+        c.timeouts.drain_ms.into()
+    }),
     number("timeouts.stop_ms", &bounds::STOP_MS, |c| {
         c.timeouts.stop_ms.into()
+    }),
+    number("flood.frames_per_second", &bounds::FLOOD_FRAMES, |c| {
+        c.flood.frames_per_second.into()
+    }),
+    number("flood.burst", &bounds::FLOOD_FRAMES, |c| {
+        c.flood.burst.into()
     }),
     number("outbound.low_bytes", &bounds::OUTBOUND_BYTES, |c| {
         c.outbound.low_bytes.into()
     }),
-    number("outbound.high_bytes", &bounds::OUTBOUND_BYTES, |c| {
+    number("outbound.high_bytes", &bounds::HIGH_BYTES, |c| {
         c.outbound.high_bytes.into()
+    }),
+    number("outbound.max_bytes", &bounds::OUTBOUND_BYTES, |c| {
+        c.outbound.max_bytes.into()
     }),
     number("handlers.async_per_shard", &bounds::ASYNC_PER_SHARD, |c| {
         c.handlers.async_per_shard.into()
@@ -160,10 +190,12 @@ mod tests {
     fn sections_come_once() {
         let all: Vec<_> = sections().collect();
         let expected = [
-            "server", "shards", "protocol", "limits", "timeouts", "outbound", "handlers", "log",
+            "server", "shards", "protocol", "limits", "timeouts", "flood", "outbound", "handlers",
+            "log",
         ];
         assert_eq!(all, expected);
-        assert_eq!(keys_of("timeouts").collect::<Vec<_>>(), ["stop_ms"]);
+        let of_flood: Vec<_> = keys_of("flood").collect();
+        assert_eq!(of_flood, ["frames_per_second", "burst"]);
     }
 
     #[test]

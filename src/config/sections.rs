@@ -46,13 +46,22 @@ pub enum ErrorFrames {
     Silent,
 }
 
-/// `[limits]`: what a shard takes on.
+/// `[limits]`: what a shard takes on, where not said otherwise.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Open connections per shard; at the limit, new ones wait in the backlog.
     /// Default 100,000; 1 to 16,000,000.
     pub connections: u32,
+    /// Open connections from one IP address, on all shards together; further
+    /// ones are closed at once. Default 0, which is no limit. An IPv6 address
+    /// counts whole, not its /64.
+    pub connections_per_ip: u32,
+    /// Bytes that the connections of a shard hold: their state, parts of
+    /// frames and queued replies. From there on new ones wait in the backlog,
+    /// and those with queued replies are not read until they took them.
+    /// Default 1 GiB; 1 MiB to 1 TiB.
+    pub memory_bytes: u64,
     /// Largest frame, header and body, in bytes. Default 29,000; 8 to 65,535.
     pub max_frame_bytes: u16,
     /// Bad frames per connection; the one that reaches the limit closes it.
@@ -64,6 +73,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 100_000,
+            connections_per_ip: 0,
+            memory_bytes: 1 << 30,
             max_frame_bytes: 29_000,
             max_bad_frames: 3,
         }
@@ -74,6 +85,22 @@ impl Default for Limits {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Timeouts {
+    /// How long a new connection may take to send its first whole frame, in
+    /// milliseconds, before it is closed. Default 10,000; 0 = off; at most
+    /// 86,400,000 (a day).
+    pub first_frame_ms: u32,
+    /// How long a connection may send no whole frame while nothing is being
+    /// sent to it, in milliseconds, before it is closed. PING is the
+    /// heartbeat. Default 60,000; 0 = off; at most a day.
+    pub idle_ms: u32,
+    /// How long a peer may take none of the bytes queued for it, in
+    /// milliseconds, before its connection is closed. Default 10,000; 0 = off;
+    /// at most a day.
+    pub write_ms: u32,
+    /// How long a drain waits for connections to finish their requests and go
+    /// quiet, in milliseconds; it closes the rest. Default 30,000; 0 does not
+    /// wait at all; at most 3,600,000 (an hour).
+    pub drain_ms: u32,
     /// How long a stop waits for queued replies to leave, in milliseconds.
     /// Default 2000; 0 does not wait at all; at most 3,600,000 (an hour).
     pub stop_ms: u32,
@@ -81,8 +108,28 @@ pub struct Timeouts {
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self { stop_ms: 2000 }
+        Self {
+            first_frame_ms: 10_000,
+            idle_ms: 60_000,
+            write_ms: 10_000,
+            drain_ms: 30_000,
+            stop_ms: 2000,
+        }
     }
+}
+
+/// `[flood]`: how many frames a connection may send, as a token bucket; beyond
+/// it the answer is ERROR RATE_LIMITED, and the connection is closed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Flood {
+    /// Frames per second that fill the bucket. Default 0, which is off; at
+    /// most 10,000,000.
+    pub frames_per_second: u32,
+    /// Frames that the full bucket holds: so many may come at once. Default 0,
+    /// which is as many as `frames_per_second`; at most 10,000,000, and 0
+    /// without a rate.
+    pub burst: u32,
 }
 
 /// `[outbound]`: flow control of each connection.
@@ -93,8 +140,12 @@ pub struct Outbound {
     /// Default 65,536; at least 1 and below `high_bytes`.
     pub low_bytes: u32,
     /// Queued bytes from which on a connection is not read any more.
-    /// Default 262,144; at most 1 GiB.
+    /// Default 262,144; a largest frame fits between it and `max_bytes`.
     pub high_bytes: u32,
+    /// Queued bytes beyond which a connection is closed as a slow consumer.
+    /// Default 4,194,304; at least `high_bytes` and `limits.max_frame_bytes`
+    /// together, since a reply may come on top; at most 1 GiB.
+    pub max_bytes: u32,
 }
 
 impl Default for Outbound {
@@ -102,6 +153,7 @@ impl Default for Outbound {
         Self {
             low_bytes: 64 << 10,
             high_bytes: 256 << 10,
+            max_bytes: 4 << 20,
         }
     }
 }

@@ -22,6 +22,8 @@ pub struct Shards {
     /// sleeps, in microseconds. Default 50; 0 sleeps at once; at most
     /// 1,000,000.
     pub busy_poll_us: u32,
+    /// Which shard a new connection goes to. Default `"balanced"`.
+    pub accept: Accept,
 }
 
 impl Default for Shards {
@@ -31,8 +33,19 @@ impl Default for Shards {
             cpus: CpuChoice::Auto,
             pin: true,
             busy_poll_us: 50,
+            accept: Accept::Balanced,
         }
     }
+}
+
+/// Which shard a new connection goes to: `shards.accept`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Accept {
+    /// To the least loaded one, before its first read.
+    Balanced,
+    /// To the one where the kernel put it.
+    Local,
 }
 
 /// How many shards to run: `shards.count`.
@@ -139,6 +152,17 @@ mod tests {
             "0", "1025", "65537", "-1", "2.0", "'2'", "'all'", "true", "[]",
         ] {
             assert_eq!(shards(&format!("count = {wrong}")), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn accept() {
+        assert_eq!(shards("").unwrap().accept, Accept::Balanced);
+        let balanced = shards("accept = 'balanced'").unwrap();
+        assert_eq!(balanced.accept, Accept::Balanced);
+        assert_eq!(shards("accept = 'local'").unwrap().accept, Accept::Local);
+        for wrong in ["''", "'Local'", "'auto'", "true", "0"] {
+            assert_eq!(shards(&format!("accept = {wrong}")), None, "{wrong}");
         }
     }
 

@@ -8,7 +8,7 @@ use super::bounds::LISTEN_ADDRESSES;
 use super::error::{ConfigError, Place};
 use super::key::KeyPath;
 use super::rules::{self, RULES, Takes};
-use super::{Config, CpuChoice, Log, Outbound, Server, ShardCount, Shards};
+use super::{Config, CpuChoice, Flood, Limits, Log, Outbound, Server, ShardCount, Shards};
 
 /// A value that is not right; "{path} is {value}, but must be {right}".
 #[derive(Debug)]
@@ -41,7 +41,9 @@ pub(super) fn check(config: &Config) -> Result<(), Violation> {
     ranges(config)?;
     addresses(&config.server)?;
     cpus_for_all_shards(&config.shards)?;
+    a_rate_with_a_burst(&config.flood)?;
     watermarks(&config.outbound)?;
+    room_for_a_reply(&config.outbound, &config.limits)?;
     log_level(&config.log)
 }
 
@@ -93,6 +95,18 @@ fn cpus_for_all_shards(shards: &Shards) -> Result<(), Violation> {
     Ok(())
 }
 
+fn a_rate_with_a_burst(flood: &Flood) -> Result<(), Violation> {
+    if flood.burst > 0 && flood.frames_per_second == 0 {
+        return Err(Violation {
+            path: KeyPath::new("flood.burst"),
+            value: flood.burst.to_string(),
+            right: "0 unless flood.frames_per_second sets a rate".to_owned(),
+            others: &["flood.frames_per_second"],
+        });
+    }
+    Ok(())
+}
+
 fn watermarks(outbound: &Outbound) -> Result<(), Violation> {
     if outbound.low_bytes >= outbound.high_bytes {
         return Err(Violation {
@@ -103,6 +117,23 @@ fn watermarks(outbound: &Outbound) -> Result<(), Violation> {
                 outbound.high_bytes
             ),
             others: &["outbound.high_bytes"],
+        });
+    }
+    Ok(())
+}
+
+/// A connection is read until `high_bytes` are queued, so the reply that
+/// reaches them may exceed them by almost a frame. That must not close it.
+fn room_for_a_reply(outbound: &Outbound, limits: &Limits) -> Result<(), Violation> {
+    let needed_bytes = u64::from(outbound.high_bytes) + u64::from(limits.max_frame_bytes);
+    if u64::from(outbound.max_bytes) < needed_bytes {
+        return Err(Violation {
+            path: KeyPath::new("outbound.max_bytes"),
+            value: outbound.max_bytes.to_string(),
+            right: format!(
+                "at least {needed_bytes}, the sum of outbound.high_bytes and limits.max_frame_bytes"
+            ),
+            others: &["outbound.high_bytes", "limits.max_frame_bytes"],
         });
     }
     Ok(())
@@ -187,6 +218,100 @@ mod tests {
         assert_eq!(
             violation(|c| c.outbound.low_bytes = c.outbound.high_bytes),
             "outbound.low_bytes is 262144, but must be less than outbound.high_bytes, which is 262144"
+        );
+    }
+
+    #[test]
+    fn a_reply_fits_between_high_and_max() {
+        let mut config = Config::default();
+        config.outbound.max_bytes = 262_144 + 29_000;
+        check(&config).unwrap();
+        config.outbound.high_bytes = (1 << 30) - 65_535;
+        config.outbound.max_bytes = 1 << 30;
+        config.limits.max_frame_bytes = 65_535;
+        check(&config).unwrap();
+
+        let sum = "the sum of outbound.high_bytes and limits.max_frame_bytes";
+        assert_eq!(
+            violation(|c| c.outbound.max_bytes = 291_143),
+            format!("outbound.max_bytes is 291143, but must be at least 291144, {sum}")
+        );
+        assert_eq!(
+            violation(|c| c.outbound.high_bytes = 4 << 20),
+            format!("outbound.max_bytes is 4194304, but must be at least 4223304, {sum}")
+        );
+        assert_eq!(
+            violation(|c| c.outbound.max_bytes = (1 << 30) + 1),
+            "outbound.max_bytes is 1073741825, but must be between 1 and 1073741824"
+        );
+    }
+
+    #[test]
+    fn a_burst_needs_a_rate() {
+        let mut config = Config::default();
+        config.flood.frames_per_second = 10_000_000;
+        for burst in [0, 1, 10_000_000] {
+            config.flood.burst = burst;
+            check(&config).unwrap();
+        }
+        assert_eq!(
+            violation(|c| c.flood.burst = 9),
+            "flood.burst is 9, but must be 0 unless flood.frames_per_second sets a rate"
+        );
+        assert_eq!(
+            violation(|c| c.flood.frames_per_second = 10_000_001),
+            "flood.frames_per_second is 10000001, but must be between 0 and 10000000"
+        );
+    }
+
+    #[test]
+    fn memory_is_bounded_at_both_ends() {
+        let mut config = Config::default();
+        for memory_bytes in [1 << 20, 1 << 40] {
+            config.limits.memory_bytes = memory_bytes;
+            check(&config).unwrap();
+        }
+        let right = "must be between 1048576 and 1099511627776";
+        for wrong in [0, (1 << 20) - 1, (1 << 40) + 1] {
+            assert_eq!(
+                violation(|c| c.limits.memory_bytes = wrong),
+                format!("limits.memory_bytes is {wrong}, but {right}")
+            );
+        }
+    }
+
+    #[test]
+    fn times_are_off_at_0_and_bounded() {
+        let mut config = Config::default();
+        for wait_ms in [0, 86_400_000] {
+            config.timeouts.first_frame_ms = wait_ms;
+            config.timeouts.idle_ms = wait_ms;
+            config.timeouts.write_ms = wait_ms;
+            check(&config).unwrap();
+        }
+        for drain_ms in [0, 3_600_000] {
+            config.timeouts.drain_ms = drain_ms;
+            check(&config).unwrap();
+        }
+        let beyond = |key: &str, last: u32| {
+            let value = last + 1;
+            format!("timeouts.{key} is {value}, but must be between 0 and {last}")
+        };
+        assert_eq!(
+            violation(|c| c.timeouts.first_frame_ms = 86_400_001),
+            beyond("first_frame_ms", 86_400_000)
+        );
+        assert_eq!(
+            violation(|c| c.timeouts.idle_ms = 86_400_001),
+            beyond("idle_ms", 86_400_000)
+        );
+        assert_eq!(
+            violation(|c| c.timeouts.write_ms = 86_400_001),
+            beyond("write_ms", 86_400_000)
+        );
+        assert_eq!(
+            violation(|c| c.timeouts.drain_ms = 3_600_001),
+            beyond("drain_ms", 3_600_000)
         );
     }
 

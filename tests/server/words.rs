@@ -28,10 +28,16 @@ fn check_prints_what_check_accepts() {
         "server.listen=[\"[::1]:1\", \"0.0.0.0:0\"]",
         "--set",
         "shards.cpus=0-3,8",
+        "--set",
+        "shards.accept=local",
+        "--set",
+        "flood={frames_per_second=50, burst=200}",
     ];
     let printed = run(&[&["check"][..], &settings].concat());
     let printed = printed.succeeded();
-    assert!(printed.contains("connections = 7"), "{printed}");
+    for line in ["connections = 7", "accept = \"local\"", "burst = 200"] {
+        assert!(printed.contains(line), "{printed}");
+    }
 
     let (_folder, path) = file_of(printed);
     let again = run(&["check", "-c", &path]);
@@ -79,6 +85,14 @@ fn a_wrong_file_is_refused_with_file_line_and_column() {
         (
             "[shard]\ncount = 1",
             ":1:2: unknown section shard; did you mean shards?",
+        ),
+        (
+            "[flood]\nburst = 5",
+            ":2:9: flood.burst is 5, but must be 0 unless flood.frames_per_second sets a rate",
+        ),
+        (
+            "[timeouts]\nidle = 5",
+            ":2:1: unknown key timeouts.idle; did you mean timeouts.idle_ms?",
         ),
         ("[limits\n", ":1:8: not valid TOML: "),
     ];
