@@ -18,6 +18,7 @@ pub(crate) mod run;
 mod settings;
 mod slab;
 mod stats;
+pub mod timer;
 
 use std::collections::VecDeque;
 use std::rc::Rc;
