@@ -1,5 +1,5 @@
-//! How long do the parts of a message's way take: decoding, encoding, the shard's dispatch, and the
-//! opening and closing of a connection?
+//! How long do the parts of a message's way take: decoding, encoding, the shard's dispatch, the
+//! opening and closing of a connection, and the timers?
 //!
 //! The shard runs over peers without a kernel (`peers_io.rs`), so none of this is what a message
 //! costs on a wire: `echo` measures that. These are for comparing one state of the code with
@@ -13,15 +13,18 @@ use corelane::protocol::Decoder;
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput};
 
+use self::timers::Timers;
 use self::work::EchoShard;
 
 mod peers_io;
+mod timers;
 mod work;
 
 const SMALL_BYTES: usize = 32;
 const LARGE_BYTES: usize = 16 * 1024;
 const FRAMES: usize = 64;
 const CONNECTIONS: usize = 64;
+const LAPSED: usize = 256;
 
 fn main() {
     let mut criterion = Criterion::default()
@@ -32,6 +35,7 @@ fn main() {
     encoding(&mut criterion.benchmark_group("encode"));
     dispatching(&mut criterion.benchmark_group("turn"));
     coming_and_going(&mut criterion.benchmark_group("connections"));
+    timing(&mut criterion.benchmark_group("timers"));
     criterion.final_summary();
 }
 
@@ -106,5 +110,28 @@ fn come_and_go(shard: &mut EchoShard<'_>) {
     let until = shard.closed() + CONNECTIONS as u64;
     while shard.closed() < until {
         shard.turn();
+    }
+}
+
+/// A million timers: what one costs, and what all of them cost while none lapses.
+fn timing(group: &mut BenchmarkGroup<'_, WallTime>) {
+    let mut timers = Timers::start(60_000_000);
+    group.bench_function("a turn in which none lapses", |bencher| {
+        bencher.iter(|| timers.look());
+    });
+    group.bench_function("one cancelled and set", |bencher| {
+        bencher.iter(|| timers.cancel_and_set());
+    });
+    group.bench_function("one moved", |bencher| {
+        bencher.iter(|| timers.move_one());
+    });
+    group.throughput(Throughput::Elements(LAPSED as u64));
+    // Within a rotation of the wheel, and nine rotations away.
+    for seconds in [60, 600] {
+        let mut timers = Timers::start(seconds * 1_000_000);
+        let name = format!("256 lapse and are set again, {seconds} s away");
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| timers.lapse_and_set_again(LAPSED));
+        });
     }
 }
