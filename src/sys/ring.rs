@@ -9,7 +9,8 @@
 //! - The ring stays on the thread that made it (SINGLE_ISSUER), which its type says: it is not
 //!   `Send`.
 
-use std::cell::RefCell;
+mod sockets;
+
 use std::collections::VecDeque;
 use std::io;
 use std::mem::ManuallyDrop;
@@ -22,6 +23,9 @@ use io_uring::squeue::{Entry, Flags};
 use io_uring::types::{CancelBuilder, Fd, Fixed, SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, cqueue, opcode};
 
+pub(crate) use self::sockets::Socket;
+
+use self::sockets::{Closing, OpenSocket, Slots};
 use super::buffers::{Buffers, GROUP, Received};
 use super::wakeup::Wakeup;
 
@@ -29,9 +33,6 @@ use super::wakeup::Wakeup;
 const SUBMISSIONS: u32 = 1024;
 /// Completion queue entries: several times as many, since one multishot operation completes often.
 const COMPLETIONS: u32 = 8192;
-
-/// The largest table of registered files that the kernel makes.
-const REGISTERED_MAX: u32 = 1 << 20;
 
 /// How long dropping the ring waits for the kernel to let go of what is in flight.
 const DROP_WAIT: Duration = Duration::from_secs(5);
@@ -83,44 +84,6 @@ pub(crate) enum Event {
     },
 }
 
-/// A connected socket. Dropping it closes it, after the operations asked for before.
-#[derive(Debug)]
-pub(crate) struct Socket {
-    /// `None` once it is being closed.
-    open: Option<OpenSocket>,
-    closing: Closing,
-}
-
-#[derive(Debug)]
-struct OpenSocket {
-    fd: OwnedFd,
-    /// Where it stands in the ring's table of registered files, if it does: operations on those
-    /// spare the kernel a look-up and two atomic counts each, 2% of a small message.
-    registered: Option<u32>,
-}
-
-impl Socket {
-    /// Shuts the sending side, at once.
-    ///
-    /// Not by an operation: the kernel runs that one on a thread of its own and looks the
-    /// descriptor up there, when it may be another connection's already.
-    pub(crate) fn shutdown_send(&self) {
-        // Fails only where the connection is broken, which its receive tells.
-        if let Some(OpenSocket { fd, .. }) = &self.open {
-            let _ = rustix::net::shutdown(fd, rustix::net::Shutdown::Write);
-        }
-    }
-}
-
-/// The sockets that were dropped and are still to be closed.
-type Closing = Rc<RefCell<Vec<OpenSocket>>>;
-
-impl Drop for Socket {
-    fn drop(&mut self) {
-        self.closing.borrow_mut().extend(self.open.take());
-    }
-}
-
 /// A send in flight.
 struct Sending {
     token: Token,
@@ -139,13 +102,7 @@ pub(crate) struct Ring {
     sending: ManuallyDrop<Vec<Option<Sending>>>,
     free_sending: Vec<usize>,
     closing: Closing,
-    /// Slots of the table of registered files that are free again.
-    free_registered: Vec<u32>,
-    /// Slots that were not used yet: from this one on, up to `registered_max`.
-    unused_registered: u32,
-    registered_max: u32,
-    /// Slots that are free as soon as the kernel has got what was asked of it so far.
-    clearing_registered: Vec<u32>,
+    slots: Slots,
     /// Operations that may touch memory of ours and have not completed for the last time.
     in_flight: usize,
     /// Kept for as long as the ring may write to it.
@@ -196,9 +153,9 @@ impl Ring {
     ) -> io::Result<Ring> {
         let uring = build(SUBMISSIONS, COMPLETIONS)?;
         uring.submitter().register_eventfd(wakeup.as_raw_fd())?;
-        let registered_max = registered_max.min(REGISTERED_MAX);
-        if registered_max > 0 {
-            uring.submitter().register_files_sparse(registered_max)?;
+        let slots = Slots::new(registered_max);
+        if slots.max() > 0 {
+            uring.submitter().register_files_sparse(slots.max())?;
         }
         let buffers = Buffers::register(&uring)?;
         let mut ring = Ring {
@@ -209,10 +166,7 @@ impl Ring {
             sending: ManuallyDrop::new(Vec::new()),
             free_sending: Vec::new(),
             closing: Closing::default(),
-            free_registered: Vec::new(),
-            unused_registered: 0,
-            registered_max,
-            clearing_registered: Vec::new(),
+            slots,
             in_flight: 0,
             _wakeup: wakeup,
         };
@@ -401,7 +355,7 @@ impl Ring {
     #[inline]
     fn reuse_registered(&mut self) {
         if self.uring.submission().is_empty() {
-            self.free_registered.append(&mut self.clearing_registered);
+            self.slots.reuse_cleared();
         }
     }
 
@@ -504,18 +458,14 @@ impl Ring {
 
     /// Takes a new descriptor in.
     fn adopt(&mut self, fd: OwnedFd) -> Socket {
-        let mut registered = self.free_registered.pop();
-        if registered.is_none() && self.unused_registered < self.registered_max {
-            registered = Some(self.unused_registered);
-            self.unused_registered += 1;
-        }
+        let mut registered = self.slots.take();
         if let Some(slot) = registered {
             let update = self
                 .uring
                 .submitter()
                 .register_files_update(slot, &[fd.as_raw_fd()]);
             if update.is_err() {
-                self.free_registered.push(slot);
+                self.slots.give_back(slot);
                 registered = None;
             }
         }
@@ -573,7 +523,7 @@ impl Ring {
         for OpenSocket { fd, registered } in self.closing.take() {
             if let Some(slot) = registered {
                 self.push_close(opcode::Close::new(Fixed(slot)).build());
-                self.clearing_registered.push(slot);
+                self.slots.clear(slot);
             }
             // The entry owns the descriptor from here on.
             self.push_close(opcode::Close::new(Fd(fd.into_raw_fd())).build());
