@@ -6,6 +6,7 @@
 //! - Operations reach the kernel in the order in which they were asked for, each looks its socket
 //!   up as it gets there, and a socket is closed by an operation too. So whatever was asked of a
 //!   socket before it was dropped still finds that socket, never another one with the same number.
+//!   A socket that is released to another ring has nothing asked of it any more.
 //! - The ring stays on the thread that made it (SINGLE_ISSUER), which its type says: it is not
 //!   `Send`.
 
@@ -206,6 +207,45 @@ impl Ring {
     /// Takes a connected socket in.
     pub(crate) fn connected(&mut self, stream: TcpStream) -> Socket {
         self.adopt(stream.into())
+    }
+
+    /// Takes in the descriptor of a connected socket: one that is new, or that another ring has
+    /// released.
+    pub(crate) fn adopt(&mut self, fd: OwnedFd) -> Socket {
+        let mut registered = self.slots.take();
+        if let Some(slot) = registered {
+            let update = self
+                .uring
+                .submitter()
+                .register_files_update(slot, &[fd.as_raw_fd()]);
+            if update.is_err() {
+                self.slots.give_back(slot);
+                registered = None;
+            }
+        }
+        Socket {
+            open: Some(OpenSocket { fd, registered }),
+            closing: Rc::clone(&self.closing),
+        }
+    }
+
+    /// Lets go of a socket, open as it is, so that the ring of another thread can adopt it.
+    ///
+    /// All that was asked of it must have completed for the last time: a receive that goes on
+    /// would take bytes that are the other ring's, and a send that the kernel has not got yet
+    /// looks its descriptor up when that may be another connection's. Until this ring is entered
+    /// next, its table may still hold the connection open, whoever closes the descriptor.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "for shards that hand connections on")
+    )]
+    pub(crate) fn release(&mut self, mut socket: Socket) -> OwnedFd {
+        self.check_own(&socket);
+        let Some(OpenSocket { fd, registered }) = socket.open.take() else {
+            unreachable!("`open` is taken by those who consume the socket")
+        };
+        self.clear(registered);
+        fd
     }
 
     /// Receives from a socket, again and again.
@@ -437,41 +477,28 @@ impl Ring {
         }
     }
 
-    /// How an entry names a socket of this ring: by descriptor, or by slot and the flag that says
-    /// so. That of another ring would be closed by that one, in no order with what is asked of
+    /// A socket of another ring would be closed by that one, in no order with what is asked of
     /// this one.
     #[inline]
-    fn target(&self, socket: &Socket) -> (Fd, Flags) {
+    fn check_own(&self, socket: &Socket) {
         assert!(
             Rc::ptr_eq(&self.closing, &socket.closing),
             "a socket belongs to the ring that took it in"
         );
+    }
+
+    /// How an entry names a socket of this ring: by descriptor, or by slot and the flag that says
+    /// so.
+    #[inline]
+    fn target(&self, socket: &Socket) -> (Fd, Flags) {
+        self.check_own(socket);
         match &socket.open {
             Some(OpenSocket {
                 registered: Some(slot),
                 ..
             }) => (Fd(slot.cast_signed()), Flags::FIXED_FILE),
             Some(OpenSocket { fd, .. }) => (Fd(fd.as_raw_fd()), Flags::empty()),
-            None => unreachable!("`open` is taken by drop alone"),
-        }
-    }
-
-    /// Takes a new descriptor in.
-    fn adopt(&mut self, fd: OwnedFd) -> Socket {
-        let mut registered = self.slots.take();
-        if let Some(slot) = registered {
-            let update = self
-                .uring
-                .submitter()
-                .register_files_update(slot, &[fd.as_raw_fd()]);
-            if update.is_err() {
-                self.slots.give_back(slot);
-                registered = None;
-            }
-        }
-        Socket {
-            open: Some(OpenSocket { fd, registered }),
-            closing: Rc::clone(&self.closing),
+            None => unreachable!("`open` is taken by those who consume the socket"),
         }
     }
 
@@ -521,12 +548,17 @@ impl Ring {
             return;
         }
         for OpenSocket { fd, registered } in self.closing.take() {
-            if let Some(slot) = registered {
-                self.push_close(opcode::Close::new(Fixed(slot)).build());
-                self.slots.clear(slot);
-            }
+            self.clear(registered);
             // The entry owns the descriptor from here on.
             self.push_close(opcode::Close::new(Fd(fd.into_raw_fd())).build());
+        }
+    }
+
+    /// Has the kernel clear a socket's slot of the table of registered files, if it has one.
+    fn clear(&mut self, registered: Option<u32>) {
+        if let Some(slot) = registered {
+            self.push_close(opcode::Close::new(Fixed(slot)).build());
+            self.slots.clear(slot);
         }
     }
 

@@ -4,8 +4,13 @@
 //! that was asked of that socket and the order to clear the slot behind it.
 
 use std::cell::RefCell;
+use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::time::Duration;
+
+use rustix::net::sockopt;
 
 /// The largest table of registered files that the kernel makes.
 const REGISTERED_MAX: u32 = 1 << 20;
@@ -13,7 +18,7 @@ const REGISTERED_MAX: u32 = 1 << 20;
 /// A connected socket. Dropping it closes it, after the operations asked for before.
 #[derive(Debug)]
 pub(crate) struct Socket {
-    /// `None` once it is being closed.
+    /// `None` once it is being closed, or has left the ring.
     pub(super) open: Option<OpenSocket>,
     pub(super) closing: Closing,
 }
@@ -35,6 +40,39 @@ impl Socket {
         // Fails only where the connection is broken, which its receive tells.
         if let Some(OpenSocket { fd, .. }) = &self.open {
             let _ = rustix::net::shutdown(fd, rustix::net::Shutdown::Write);
+        }
+    }
+
+    /// Whom it is connected to.
+    ///
+    /// # Errors
+    ///
+    /// `ENOTCONN` where the connection is broken already.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "for shards that hand connections on")
+    )]
+    pub(crate) fn peer(&self) -> io::Result<SocketAddr> {
+        let Some(OpenSocket { fd, .. }) = &self.open else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        match rustix::net::getpeername(fd)? {
+            Some(address) => Ok(SocketAddr::try_from(address)?),
+            None => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    /// Has closing it throw away what the peer did not take yet, and send a reset.
+    ///
+    /// Otherwise the kernel keeps what is queued for a peer that does not read, for minutes.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "for slow consumers, once shards end them")
+    )]
+    pub(crate) fn reset_on_close(&self) {
+        if let Some(OpenSocket { fd, .. }) = &self.open {
+            // Every TCP socket takes it, even a broken one, whose queue is gone anyway.
+            let _ = sockopt::set_socket_linger(fd, Some(Duration::ZERO));
         }
     }
 }

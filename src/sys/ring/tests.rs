@@ -233,6 +233,113 @@ fn sockets_beyond_the_registered_ones_work_and_slots_are_used_again() {
     }
 }
 
+fn slot(socket: &Socket) -> Option<u32> {
+    socket.open.as_ref().unwrap().registered
+}
+
+/// Asks and answers once, through a ring of its own.
+fn answer_elsewhere(fd: OwnedFd) {
+    let (mut ring, address) = ring();
+    let socket = ring.adopt(fd);
+    assert_eq!(slot(&socket), Some(0));
+    ring.receive(TOKEN, &socket);
+    assert_eq!(&*received(next(&mut ring)), b"request");
+    ring.send(TOKEN, &socket, b"from the other".to_vec(), 0);
+    assert!(matches!(
+        next(&mut ring),
+        Event::Sent { result: Ok(14), .. }
+    ));
+    // This ring goes on with others, too.
+    drop(connect(&mut ring, address));
+}
+
+#[test]
+fn a_released_socket_works_in_the_ring_of_another_thread() {
+    let (mut ring, address) = ring();
+    let (mut moved, socket) = connect(&mut ring, address);
+    assert_eq!(slot(&socket), Some(0));
+    let peer = socket.peer().unwrap();
+    assert_eq!(peer, moved.local_addr().unwrap());
+    let fd = ring.release(socket);
+    assert!(ring.has_work(), "the slot is to be cleared");
+
+    std::thread::scope(|scope| {
+        let elsewhere = scope.spawn(|| answer_elsewhere(fd));
+        // Meanwhile the slot becomes another connection's, and serves that one alone.
+        ring.enter().unwrap();
+        let (mut stayed, socket) = connect(&mut ring, address);
+        assert_eq!(slot(&socket), Some(0));
+        ring.receive(TOKEN, &socket);
+        moved.write_all(b"request").unwrap();
+        stayed.write_all(b"question").unwrap();
+        assert_eq!(&*received(next(&mut ring)), b"question");
+        ring.send(TOKEN, &socket, b"from the first".to_vec(), 0);
+        assert!(matches!(
+            next(&mut ring),
+            Event::Sent { result: Ok(14), .. }
+        ));
+        drop(socket);
+        ring.cancel_receive(TOKEN);
+        ring.enter().unwrap();
+
+        let mut all = Vec::new();
+        stayed.read_to_end(&mut all).unwrap();
+        assert_eq!(all, b"from the first");
+        all.clear();
+        // Ends when the other ring closes it: the first one holds on to nothing.
+        moved.read_to_end(&mut all).unwrap();
+        assert_eq!(all, b"from the other");
+        elsewhere.join().unwrap();
+    });
+}
+
+#[test]
+fn a_slot_is_not_used_again_before_it_is_cleared() {
+    let (mut ring, address) = ring();
+    let (mut client, socket) = connect(&mut ring, address);
+    assert_eq!(slot(&socket), Some(0));
+    let fd = ring.release(socket);
+    let socket = ring.adopt(fd);
+    assert_eq!(slot(&socket), None);
+    ring.receive(TOKEN, &socket);
+    client.write_all(b"still here").unwrap();
+    assert_eq!(&*received(next(&mut ring)), b"still here");
+    let (_other, other) = connect(&mut ring, address);
+    assert_eq!(slot(&other), Some(0));
+}
+
+#[test]
+#[should_panic(expected = "a socket belongs to the ring that took it in")]
+fn a_socket_of_another_ring_is_not_released() {
+    let (mut one, address) = ring();
+    let (mut other, _) = ring();
+    let (_client, socket) = connect(&mut one, address);
+    other.release(socket);
+}
+
+#[test]
+fn a_reset_on_close_throws_away_what_the_peer_did_not_take() {
+    const LEN: usize = 64 << 20;
+    let (mut ring, address) = ring();
+    let (mut client, socket) = connect(&mut ring, address);
+    // More than the peer has room for, and it does not read.
+    ring.send(TOKEN, &socket, vec![1; LEN], 0);
+    let Event::Sent {
+        result: Ok(taken), ..
+    } = next(&mut ring)
+    else {
+        panic!("nothing was taken");
+    };
+    assert!(taken < LEN);
+    socket.reset_on_close();
+    drop(socket);
+    ring.enter().unwrap();
+    let mut came = Vec::new();
+    let error = client.read_to_end(&mut came).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    assert!(came.len() < taken, "all {taken} bytes came");
+}
+
 #[test]
 fn cancelled_operations_complete() {
     let (mut ring, address) = ring();
