@@ -13,6 +13,8 @@ mod answers;
 mod connection;
 mod dispatch;
 mod io;
+#[cfg_attr(not(test), expect(dead_code, reason = "run.rs is to pass it on"))]
+mod mesh;
 mod outbound;
 pub(crate) mod run;
 mod settings;

@@ -1,0 +1,463 @@
+//! The mesh between shards: how one hands messages to another without a lock.
+//!
+//! Between every ordered pair of shards is a bounded queue with one writer and one reader. What
+//! finds no room there waits at the sender, in order; a shard whose messages wait is congested, and
+//! takes on nothing that makes more of them, which is what bounds them.
+//!
+//! Promises:
+//! - From one shard to another, messages arrive in the order in which they were sent, each once.
+//! - Nobody waits for another shard, and a shard that fell asleep is woken by each message and each
+//!   room that it waits for, once the shard that causes it has flushed.
+//! - What is sent to a shard whose end is gone is dropped.
+//!
+//! Three flags carry that, and each works the same way. Of two shards, each writes one place, passes
+//! a fence, and reads the place of the other:
+//!
+//! | who       | writes                  | reads behind a `SeqCst` fence           |
+//! |-----------|-------------------------|-----------------------------------------|
+//! | sender    | a message               | the receiver's `mail`: raised already?  |
+//! | receiver  | `mail`: lowered         | the queues: a message?                  |
+//! | sender    | `mail`: raised          | the receiver's `asleep`                 |
+//! | receiver  | `asleep`                | its `mail`                              |
+//! | sender    | `wants_room`            | the queue: room?                        |
+//! | receiver  | a queue with more room  | the sender's `wants_room`               |
+//!
+//! All such fences have one order. Whichever of the two came later, whoever passed it sees what the
+//! other wrote; so never do both miss each other. Nothing but that order is asked of the flags,
+//! which is why they are read and written `Relaxed`; the queue itself orders the messages' bytes.
+
+use std::collections::VecDeque;
+use std::mem;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+
+use rtrb::{Consumer, Producer, PushError, RingBuffer};
+
+use crate::config::bounds;
+use crate::sys::Wakeup;
+
+/// Messages that one queue holds.
+const QUEUE_MAX: usize = 1024;
+
+/// Messages that all queues to one shard hold together. From 18 shards on, each queue is the
+/// shorter for it: there are as many to each shard as there are others.
+const QUEUES_MAX: usize = 16 * 1024;
+
+/// Messages that a queue has room for, however many shards there are.
+const QUEUE_MIN: usize = 16;
+
+const _: () = assert!(*bounds::SHARDS.end() <= (QUEUES_MAX / QUEUE_MIN) as u64);
+const _: () = assert!(*bounds::SHARDS.end() <= u16::MAX as u64);
+
+/// Makes the ends of a mesh, one for each shard, in their order; `wakeups` wake the parked ones.
+///
+/// The queues to one shard take the memory of at most 16,384 messages, and half a kibibyte each.
+pub(crate) fn mesh<M: Send>(wakeups: &[Wakeup]) -> Vec<Mesh<M>> {
+    with_capacity(wakeups, queue_capacity(wakeups.len()))
+}
+
+fn queue_capacity(shards: usize) -> usize {
+    let senders = shards.saturating_sub(1).max(1);
+    (QUEUES_MAX / senders).clamp(QUEUE_MIN, QUEUE_MAX)
+}
+
+fn with_capacity<M: Send>(wakeups: &[Wakeup], capacity: usize) -> Vec<Mesh<M>> {
+    let shards = wakeups.iter().map(|wakeup| Shared::new(wakeup, wakeups));
+    let shards: Arc<[Shared]> = shards.collect();
+    let numbers = (0..=u16::MAX).take(wakeups.len());
+    let mut ends: Vec<Mesh<M>> = numbers
+        .map(|number| Mesh::new(number, Arc::clone(&shards)))
+        .collect();
+    for from in 0..ends.len() {
+        for to in 0..ends.len() {
+            let (writer, reader) = (from != to).then(|| RingBuffer::new(capacity)).unzip();
+            ends[from].outboxes.push(Outbox::new(writer));
+            ends[to].inboxes.push(Inbox {
+                queue: reader,
+                drained: false,
+            });
+        }
+    }
+    ends
+}
+
+/// What other shards see of one. In a block of cache lines of its own: 128 bytes, since CPUs fetch
+/// lines in pairs.
+#[repr(align(128))]
+struct Shared {
+    /// Whether there may be messages for it, or room for its own.
+    mail: AtomicBool,
+    /// Whether it is parked, or about to be.
+    asleep: AtomicBool,
+    wakeup: Wakeup,
+    /// By receiver: whether messages of this shard wait for room in the queue to that one.
+    wants_room: Box<[Flags]>,
+}
+
+/// A block of flags that are written by one shard and, now and then, by those that it sends to.
+#[repr(align(128))]
+struct Flags([AtomicBool; Flags::COUNT]);
+
+impl Flags {
+    const COUNT: usize = 128;
+}
+
+impl Shared {
+    fn new(wakeup: &Wakeup, all: &[Wakeup]) -> Shared {
+        let blocks = all.len().div_ceil(Flags::COUNT);
+        let clear = || Flags([const { AtomicBool::new(false) }; Flags::COUNT]);
+        Shared {
+            mail: AtomicBool::new(false),
+            asleep: AtomicBool::new(false),
+            wakeup: wakeup.clone(),
+            wants_room: (0..blocks).map(|_| clear()).collect(),
+        }
+    }
+
+    fn wants_room(&self, to: u16) -> &AtomicBool {
+        let to = usize::from(to);
+        &self.wants_room[to / Flags::COUNT].0[to % Flags::COUNT]
+    }
+
+    /// Raises `mail`. Gives back whether it was down.
+    ///
+    /// Behind a fence that is behind what the mail is about. Where `mail` is up, then either it
+    /// stays so, or the shard lowers it later than it was read here, so passes its fence later, too,
+    /// and sees what it is about. And whoever raised it, wakes it.
+    fn raise_mail(&self) -> bool {
+        let was_down = !self.mail.load(Ordering::Relaxed);
+        if was_down {
+            self.mail.store(true, Ordering::Relaxed);
+        }
+        was_down
+    }
+
+    /// Wakes the shard if it is asleep. Behind a fence that is behind [`Shared::raise_mail`].
+    ///
+    /// Who finds that another one is waking it need not: that one has yet to see it awake, so it
+    /// passes another fence, behind this one, before it sleeps again.
+    fn wake_if_asleep(&self) {
+        if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::Relaxed) {
+            self.wakeup.wake();
+        }
+    }
+}
+
+/// The way to one other shard.
+struct Outbox<M> {
+    /// `None` to the shard itself, and where the other end is gone.
+    queue: Option<Producer<M>>,
+    /// What found no room in the queue, in order.
+    overflow: VecDeque<M>,
+    /// Whether something went into the queue since the last flush.
+    posted: bool,
+}
+
+impl<M> Outbox<M> {
+    fn new(queue: Option<Producer<M>>) -> Outbox<M> {
+        Outbox {
+            queue,
+            overflow: VecDeque::new(),
+            posted: false,
+        }
+    }
+
+    /// The queue, unless the other end is gone: then it goes with all that is left in it.
+    fn queue(&mut self) -> Option<&mut Producer<M>> {
+        if self.queue.as_ref().is_some_and(Producer::is_abandoned) {
+            self.queue = None;
+        }
+        self.queue.as_mut()
+    }
+
+    /// Moves overflow into the queue. Gives back whether there was room for any of it.
+    fn move_overflow(&mut self) -> bool {
+        let mut overflow = mem::take(&mut self.overflow);
+        let Some(queue) = self.queue() else {
+            return false;
+        };
+        let mut moved = false;
+        while let Some(message) = overflow.pop_front() {
+            if let Err(PushError::Full(message)) = queue.push(message) {
+                overflow.push_front(message);
+                self.overflow = overflow;
+                break;
+            }
+            moved = true;
+        }
+        moved
+    }
+}
+
+/// The way from one other shard.
+struct Inbox<M> {
+    /// `None` from the shard itself, and once this end is being dropped.
+    queue: Option<Consumer<M>>,
+    /// Whether something was taken out of the queue since the last flush.
+    drained: bool,
+}
+
+/// One shard's end of the mesh. Whoever has it calls [`Mesh::flush`] in each turn, and does not
+/// park unless [`Mesh::fall_asleep`] said so.
+pub(crate) struct Mesh<M> {
+    number: u16,
+    shards: Arc<[Shared]>,
+    /// By receiver.
+    outboxes: Vec<Outbox<M>>,
+    /// By sender.
+    inboxes: Vec<Inbox<M>>,
+    /// Whose messages come first in the next call.
+    next_sender: u16,
+    /// To whom messages wait for room.
+    waiting: Vec<u16>,
+    /// Into whose queue something went since the last flush.
+    posted: Vec<u16>,
+    /// Out of whose queue something was taken since the last flush.
+    drained: Vec<u16>,
+}
+
+impl<M> Mesh<M> {
+    fn new(number: u16, shards: Arc<[Shared]>) -> Mesh<M> {
+        Mesh {
+            number,
+            outboxes: Vec::with_capacity(shards.len()),
+            inboxes: Vec::with_capacity(shards.len()),
+            shards,
+            next_sender: 0,
+            waiting: Vec::new(),
+            posted: Vec::new(),
+            drained: Vec::new(),
+        }
+    }
+
+    fn shared(&self, shard: u16) -> &Shared {
+        &self.shards[usize::from(shard)]
+    }
+
+    /// Sends a message to another shard, which hears of it by the next flush at the latest. If its
+    /// end is gone, the message is dropped.
+    ///
+    /// # Panics
+    ///
+    /// If `to` is no other shard of this mesh: a mistake in this program.
+    #[inline]
+    pub(crate) fn send(&mut self, to: u16, message: M) {
+        assert!(to != self.number, "a shard sends to others");
+        let outbox = &mut self.outboxes[usize::from(to)];
+        if !outbox.overflow.is_empty() {
+            outbox.overflow.push_back(message);
+            return;
+        }
+        let Some(queue) = outbox.queue() else {
+            return;
+        };
+        if let Err(PushError::Full(message)) = queue.push(message) {
+            outbox.overflow.push_back(message);
+            self.waiting.push(to);
+        } else if !outbox.posted {
+            outbox.posted = true;
+            self.posted.push(to);
+        }
+    }
+
+    /// Whether messages wait for room: then take on nothing that makes more of them.
+    #[inline]
+    pub(crate) fn is_congested(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Moves on what waits, as far as there is room, and lets the other shards know what was sent
+    /// to them and taken from them.
+    #[inline]
+    pub(crate) fn flush(&mut self) {
+        if self.is_congested() {
+            self.move_overflow();
+        }
+        if !self.posted.is_empty() || !self.drained.is_empty() {
+            self.announce();
+        }
+    }
+
+    fn move_overflow(&mut self) {
+        let mut waiting = mem::take(&mut self.waiting);
+        for &to in &waiting {
+            let wants_room = self.shared(self.number).wants_room(to);
+            wants_room.store(true, Ordering::Relaxed);
+        }
+        // Then look for room (and for whether the other end is gone). Without any, the receiver has
+        // yet to pass its fence of `announce` behind making some, and sees the flag there.
+        fence(Ordering::SeqCst);
+        waiting.retain(|&to| {
+            let outbox = &mut self.outboxes[usize::from(to)];
+            if outbox.move_overflow() && !outbox.posted {
+                outbox.posted = true;
+                self.posted.push(to);
+            }
+            let waits = !outbox.overflow.is_empty();
+            if !waits {
+                // The receiver may have lowered it, or be about to: that makes one wake-up too many.
+                let wants_room = self.shards[usize::from(self.number)].wants_room(to);
+                wants_room.store(false, Ordering::Relaxed);
+            }
+            waits
+        });
+        self.waiting = waiting;
+    }
+
+    fn announce(&mut self) {
+        // Behind what was sent and what room was made; in front of looking at who knows of it.
+        fence(Ordering::SeqCst);
+        let mut news = mem::take(&mut self.posted);
+        for &to in &news {
+            self.outboxes[usize::from(to)].posted = false;
+        }
+        let mut drained = mem::take(&mut self.drained);
+        for &from in &drained {
+            self.inboxes[usize::from(from)].drained = false;
+        }
+        drained.retain(|&from| self.grant_room(from));
+        if !drained.is_empty() {
+            // Taking back a wish may undo a later one, too. Its sender makes it anew when it has
+            // read the mail, behind a fence, so it must not be before this one that the mail is up.
+            fence(Ordering::SeqCst);
+            news.append(&mut drained);
+        }
+        self.tell(&mut news);
+        // Empty lists, kept for their memory.
+        (self.posted, self.drained) = (news, drained);
+    }
+
+    /// Takes back a sender's wish for room in its queue to this shard. Gives back whether it had
+    /// one.
+    fn grant_room(&self, from: u16) -> bool {
+        let wants_room = self.shared(from).wants_room(self.number);
+        let wanted = wants_room.load(Ordering::Relaxed);
+        if wanted {
+            wants_room.store(false, Ordering::Relaxed);
+        }
+        wanted
+    }
+
+    /// Lets shards know that there is something for them, behind a fence that is behind it.
+    fn tell(&self, news: &mut Vec<u16>) {
+        news.retain(|&shard| self.shared(shard).raise_mail());
+        if !news.is_empty() {
+            // Behind raising `mail`, in front of looking who is asleep; `fall_asleep` does it the
+            // other way round.
+            fence(Ordering::SeqCst);
+            for shard in news.drain(..) {
+                self.shared(shard).wake_if_asleep();
+            }
+        }
+    }
+
+    /// Whether there may be messages to receive, or room for what waits: one atomic load.
+    #[inline]
+    pub(crate) fn has_mail(&self) -> bool {
+        self.shared(self.number).mail.load(Ordering::Relaxed)
+    }
+
+    /// Takes up to `max` messages and gives each to `each` with the shard that sent it. Gives back
+    /// how many. The rest waits for the next call, which begins with the senders whose turn did not
+    /// come.
+    #[inline]
+    pub(crate) fn receive(&mut self, max: usize, each: impl FnMut(u16, M)) -> usize {
+        if self.has_mail() {
+            self.take_mail(max, each)
+        } else {
+            0
+        }
+    }
+
+    fn take_mail(&mut self, max: usize, mut each: impl FnMut(u16, M)) -> usize {
+        let mail = &self.shards[usize::from(self.number)].mail;
+        mail.store(false, Ordering::Relaxed);
+        // In front of looking into the queues. What is not seen there comes from a sender that has
+        // yet to pass its fence of `announce`, finds `mail` down and raises it.
+        fence(Ordering::SeqCst);
+        let mut left = max;
+        for _ in 0..self.inboxes.len() {
+            if left == 0 {
+                break;
+            }
+            let from = self.next_sender;
+            let inbox = &mut self.inboxes[usize::from(from)];
+            self.next_sender = if usize::from(from) + 1 < self.shards.len() {
+                from + 1
+            } else {
+                0
+            };
+            let Some(queue) = &mut inbox.queue else {
+                continue;
+            };
+            // No more than is there now: a sender that keeps up with this is not all there is.
+            let count = queue.slots().min(left);
+            if count > 0 && !inbox.drained {
+                inbox.drained = true;
+                self.drained.push(from);
+            }
+            for message in (0..count).map_while(|_| queue.pop().ok()) {
+                each(from, message);
+            }
+            left -= count;
+        }
+        if left == 0 {
+            // There may be more. Nobody else lowers it.
+            mail.store(true, Ordering::Relaxed);
+        }
+        max - left
+    }
+
+    /// Announces that this shard is about to park. Gives back whether it may: if not, there is mail,
+    /// or it is congested no longer and can take on more.
+    ///
+    /// If it may, its [`Wakeup`] wakes it; [`Mesh::wake_up`] follows, whatever it was that did.
+    pub(crate) fn fall_asleep(&mut self) -> bool {
+        // Others may wait for what was not announced yet, and this shard for room.
+        let was_congested = self.is_congested();
+        self.flush();
+        if was_congested && !self.is_congested() {
+            return false;
+        }
+        let shared = self.shared(self.number);
+        shared.asleep.store(true, Ordering::Relaxed);
+        // In front of looking for mail: a sender that raises it without being seen here has yet to
+        // pass its second fence of `announce`, and finds this shard asleep.
+        fence(Ordering::SeqCst);
+        let may_sleep = !self.has_mail();
+        if !may_sleep {
+            self.wake_up();
+        }
+        may_sleep
+    }
+
+    /// After parking: nobody need wake this shard any more.
+    pub(crate) fn wake_up(&mut self) {
+        let shared = self.shared(self.number);
+        shared.asleep.store(false, Ordering::Relaxed);
+    }
+}
+
+impl<M> Drop for Mesh<M> {
+    /// What was sent still arrives, as far as there is room. Senders that wait for room here learn
+    /// that there is nobody left to send to.
+    fn drop(&mut self) {
+        for (from, inbox) in (0..=u16::MAX).zip(&mut self.inboxes) {
+            let Some(mut queue) = inbox.queue.take() else {
+                continue;
+            };
+            // The sender frees what is in the queue, but not before it looks at it again.
+            for _ in 0..queue.slots() {
+                drop(queue.pop());
+            }
+            if !inbox.drained {
+                inbox.drained = true;
+                self.drained.push(from);
+            }
+        }
+        self.flush();
+    }
+}
+
+#[cfg(test)]
+mod tests;
