@@ -7,32 +7,19 @@
 //! Promises:
 //! - From one shard to another, messages arrive in the order in which they were sent, each once.
 //! - Nobody waits for another shard, and a shard that fell asleep is woken by each message and each
-//!   room that it waits for, once the shard that causes it has flushed.
+//!   room that it waits for, once the shard that causes it has flushed. `flags` says why.
 //! - What is sent to a shard whose end is gone is dropped.
-//!
-//! Three flags carry that, and each works the same way. Of two shards, each writes one place, passes
-//! a fence, and reads the place of the other:
-//!
-//! | who       | writes                  | reads behind a `SeqCst` fence           |
-//! |-----------|-------------------------|-----------------------------------------|
-//! | sender    | a message               | the receiver's `mail`: raised already?  |
-//! | receiver  | `mail`: lowered         | the queues: a message?                  |
-//! | sender    | `mail`: raised          | the receiver's `asleep`                 |
-//! | receiver  | `asleep`                | its `mail`                              |
-//! | sender    | `wants_room`            | the queue: room?                        |
-//! | receiver  | a queue with more room  | the sender's `wants_room`               |
-//!
-//! All such fences have one order. Whichever of the two came later, whoever passed it sees what the
-//! other wrote; so never do both miss each other. Nothing but that order is asked of the flags,
-//! which is why they are read and written `Relaxed`; the queue itself orders the messages' bytes.
+
+mod flags;
 
 use std::collections::VecDeque;
 use std::mem;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{Ordering, fence};
 
 use rtrb::{Consumer, Producer, PushError, RingBuffer};
 
+use self::flags::Shared;
 use crate::config::bounds;
 use crate::sys::Wakeup;
 
@@ -79,68 +66,6 @@ fn with_capacity<M: Send>(wakeups: &[Wakeup], capacity: usize) -> Vec<Mesh<M>> {
         }
     }
     ends
-}
-
-/// What other shards see of one. In a block of cache lines of its own: 128 bytes, since CPUs fetch
-/// lines in pairs.
-#[repr(align(128))]
-struct Shared {
-    /// Whether there may be messages for it, or room for its own.
-    mail: AtomicBool,
-    /// Whether it is parked, or about to be.
-    asleep: AtomicBool,
-    wakeup: Wakeup,
-    /// By receiver: whether messages of this shard wait for room in the queue to that one.
-    wants_room: Box<[Flags]>,
-}
-
-/// A block of flags that are written by one shard and, now and then, by those that it sends to.
-#[repr(align(128))]
-struct Flags([AtomicBool; Flags::COUNT]);
-
-impl Flags {
-    const COUNT: usize = 128;
-}
-
-impl Shared {
-    fn new(wakeup: &Wakeup, all: &[Wakeup]) -> Shared {
-        let blocks = all.len().div_ceil(Flags::COUNT);
-        let clear = || Flags([const { AtomicBool::new(false) }; Flags::COUNT]);
-        Shared {
-            mail: AtomicBool::new(false),
-            asleep: AtomicBool::new(false),
-            wakeup: wakeup.clone(),
-            wants_room: (0..blocks).map(|_| clear()).collect(),
-        }
-    }
-
-    fn wants_room(&self, to: u16) -> &AtomicBool {
-        let to = usize::from(to);
-        &self.wants_room[to / Flags::COUNT].0[to % Flags::COUNT]
-    }
-
-    /// Raises `mail`. Gives back whether it was down.
-    ///
-    /// Behind a fence that is behind what the mail is about. Where `mail` is up, then either it
-    /// stays so, or the shard lowers it later than it was read here, so passes its fence later, too,
-    /// and sees what it is about. And whoever raised it, wakes it.
-    fn raise_mail(&self) -> bool {
-        let was_down = !self.mail.load(Ordering::Relaxed);
-        if was_down {
-            self.mail.store(true, Ordering::Relaxed);
-        }
-        was_down
-    }
-
-    /// Wakes the shard if it is asleep. Behind a fence that is behind [`Shared::raise_mail`].
-    ///
-    /// Who finds that another one is waking it need not: that one has yet to see it awake, so it
-    /// passes another fence, behind this one, before it sleeps again.
-    fn wake_if_asleep(&self) {
-        if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::Relaxed) {
-            self.wakeup.wake();
-        }
-    }
 }
 
 /// The way to one other shard.
@@ -360,6 +285,8 @@ impl<M> Mesh<M> {
     /// Takes up to `max` messages and gives each to `each` with the shard that sent it. Gives back
     /// how many. The rest waits for the next call, which begins with the senders whose turn did not
     /// come.
+    ///
+    /// If `each` panics, the rest may have to wait until there is other mail.
     #[inline]
     pub(crate) fn receive(&mut self, max: usize, each: impl FnMut(u16, M)) -> usize {
         if self.has_mail() {
