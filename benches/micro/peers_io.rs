@@ -2,8 +2,10 @@
 //! send is taken whole and at once, and a peer sends its next batch as soon as it has the replies
 //! to the last one.
 
+use std::net::SocketAddr;
+
 use corelane::handler::ConnectionId;
-use corelane::shard::{Completion, Io, Operation, SendBuffer};
+use corelane::shard::{Arrival, Completion, Io, Operation, SendBuffer};
 
 /// The peers of a shard, with the kernel between.
 pub(crate) struct PeersIo<'a> {
@@ -50,6 +52,10 @@ impl<'a> Io for PeersIo<'a> {
         }
     }
 
+    fn is_congested(&self) -> bool {
+        false
+    }
+
     #[inline]
     fn reap(&mut self, completions: &mut Vec<Completion<(), &'a [u8]>>, max: usize) {
         assert!(
@@ -71,7 +77,10 @@ impl<'a> Io for PeersIo<'a> {
         for _ in 0..std::mem::take(&mut self.arriving) {
             completions.push(Completion::Accepted {
                 listener: 0,
-                result: Ok(()),
+                result: Ok(Arrival {
+                    socket: (),
+                    peer: SocketAddr::from(([127, 0, 0, 1], 9)),
+                }),
                 more: true,
             });
         }

@@ -6,10 +6,11 @@
 
 use std::hint::black_box;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use corelane::handler::Router;
 use corelane::protocol::{Decoded, Decoder, codes, encode};
-use corelane::shard::{Completion, Io as _, Operation, Settings, Shard};
+use corelane::shard::{Completion, Io as _, Loads, Operation, Settings, Shard};
 use corelane::{Config, apps};
 
 use super::peers_io::PeersIo;
@@ -99,7 +100,14 @@ impl<'a> EchoShard<'a> {
         let settings = Settings::from(&Config::default());
         let io = PeersIo::new(batch, connections);
         EchoShard {
-            shard: Shard::new(io, 0, 1, settings, router, Rc::new(())),
+            shard: Shard::new(
+                io,
+                (0, Arc::new(Loads::new(1))),
+                1,
+                settings,
+                router,
+                Rc::new(()),
+            ),
             now_us: 0,
         }
     }

@@ -47,7 +47,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     for _ in 0..arguments.count {
         let sent_at = Instant::now();
         client.send(arguments.code, &body).map_err(Failure::run)?;
-        let reply = client.receive().map_err(Failure::run)?;
+        let reply = arguments.receive(&mut client)?;
         if reply.code == codes::ERROR {
             return Err(Failure::Run(describe_error(&reply)));
         }
@@ -67,6 +67,17 @@ impl Arguments {
             }
         }
         Err(failure.map_or_else(|| no_address(&self.address), Failure::run))
+    }
+
+    /// The reply to the request. A server that drains says so in between, and still answers.
+    fn receive(&self, client: &mut Client) -> Result<Reply, Failure> {
+        loop {
+            let reply = client.receive().map_err(Failure::run)?;
+            if reply.code != codes::GOAWAY || self.code == codes::GOAWAY {
+                return Ok(reply);
+            }
+            eprintln!("corelane: the server drains and will close the connection");
+        }
     }
 
     fn content(&self) -> Result<Vec<u8>, Failure> {

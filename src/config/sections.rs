@@ -98,7 +98,8 @@ pub struct Timeouts {
     /// at most a day.
     pub write_ms: u32,
     /// How long a drain waits for connections to finish their requests and go
-    /// quiet, in milliseconds; it closes the rest. Default 30,000; 0 does not
+    /// quiet, in milliseconds; it closes the rest, with half a second for what
+    /// is queued. Default 30,000; 0 does not
     /// wait at all; at most 3,600,000 (an hour).
     pub drain_ms: u32,
     /// How long a stop waits for queued replies to leave, in milliseconds.

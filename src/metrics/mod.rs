@@ -9,6 +9,16 @@ pub enum CloseCause {
     PeerClosed,
     /// The peer, or the network, broke the connection off.
     Reset,
+    /// No whole frame came in so long.
+    Idle,
+    /// Not even a first whole frame came in time.
+    FirstFrame,
+    /// The peer took nothing of what was queued for it in so long.
+    WriteTimeout,
+    /// More was queued for the peer than may be.
+    SlowConsumer,
+    /// More frames came than may come in a time.
+    Flood,
     /// A frame's length was out of range.
     BadLength,
     /// Too many bad frames.
@@ -17,19 +27,30 @@ pub enum CloseCause {
     HandlerPanic,
     /// A handler failed or answered with a reason that closes.
     HandlerFailed,
+    /// Its address had as many connections as it may have.
+    Limit,
+    /// The server drains: it went quiet, or its time was over.
+    Drain,
     /// The server stops.
     Stop,
 }
 
 impl CloseCause {
     /// Every cause, in the order of their counters.
-    pub const ALL: [CloseCause; 7] = [
+    pub const ALL: [CloseCause; 14] = [
         CloseCause::PeerClosed,
         CloseCause::Reset,
+        CloseCause::Idle,
+        CloseCause::FirstFrame,
+        CloseCause::WriteTimeout,
+        CloseCause::SlowConsumer,
+        CloseCause::Flood,
         CloseCause::BadLength,
         CloseCause::BadFrames,
         CloseCause::HandlerPanic,
         CloseCause::HandlerFailed,
+        CloseCause::Limit,
+        CloseCause::Drain,
         CloseCause::Stop,
     ];
 
@@ -38,10 +59,17 @@ impl CloseCause {
         match self {
             CloseCause::PeerClosed => "peer_closed",
             CloseCause::Reset => "reset",
+            CloseCause::Idle => "idle",
+            CloseCause::FirstFrame => "first_frame",
+            CloseCause::WriteTimeout => "write_timeout",
+            CloseCause::SlowConsumer => "slow_consumer",
+            CloseCause::Flood => "flood",
             CloseCause::BadLength => "bad_length",
             CloseCause::BadFrames => "bad_frames",
             CloseCause::HandlerPanic => "handler_panic",
             CloseCause::HandlerFailed => "handler_failed",
+            CloseCause::Limit => "limit",
+            CloseCause::Drain => "drain",
             CloseCause::Stop => "stop",
         }
     }
@@ -57,8 +85,13 @@ impl fmt::Display for CloseCause {
 /// included.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Connections accepted.
+    /// Connections accepted from the shard's listeners. Each is closed once, here or on the shard
+    /// that it was handed to.
     pub accepted: u64,
+    /// Connections handed to other shards, to be served or to be counted there.
+    pub handed_over: u64,
+    /// Connections taken over from other shards.
+    pub taken_over: u64,
     /// Connections closed, by [`CloseCause`]; read it with [`Counters::closed`].
     closed: [u64; CloseCause::ALL.len()],
     /// Times that accepting was put off because the host had no room (descriptors, memory).
@@ -77,6 +110,10 @@ pub struct Counters {
     pub short_sends: u64,
     /// Times that a connection's receiving was paused (too much queued, or waiting for a handler).
     pub receive_pauses: u64,
+    /// Times that a connection's frames were put off to the next turn, so that others got theirs.
+    pub deferrals: u64,
+    /// Times that accepting paused because the shard's connections hold as much memory as they may.
+    pub memory_pauses: u64,
     /// Times that a receive found no free buffer.
     pub buffers_exhausted: u64,
     /// Requests that were turned away because too many handlers were at work.
@@ -119,6 +156,6 @@ mod tests {
         for (count, cause) in (1..).zip(CloseCause::ALL) {
             assert_eq!(counters.closed(cause), count, "{cause}");
         }
-        assert_eq!(counters.closed_total(), 28);
+        assert_eq!(counters.closed_total(), 105);
     }
 }

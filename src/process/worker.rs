@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -16,9 +17,10 @@ use super::placement::{PlacementError, place};
 use crate::config::{Config, ConfigError, Limits};
 use crate::handler::{Context, Reply, Request, Router, panic};
 use crate::metrics::Counters;
-use crate::shard::Settings;
+use crate::shard::mesh::{Mesh, mesh};
 use crate::shard::run::{self, Control};
-use crate::sys::{cpus, host, socket};
+use crate::shard::{Loads, Message, Settings};
+use crate::sys::{Wakeup, cpus, host, socket};
 
 /// The server could not start.
 #[derive(Debug, thiserror::Error)]
@@ -133,17 +135,23 @@ impl<S: 'static> ServerBuilder<S> {
         let (addresses, listeners) = listen(&self.config, placement.len())?;
         panic::keep_reports();
 
+        let notices = notices(placement.len())?;
         let mut server = Server {
             addresses,
             shards: Vec::new(),
             handle: ServerHandle {
-                controls: Arc::new(controls(placement.len())?),
+                controls: Arc::new(notices.iter().cloned().map(Control::new).collect()),
             },
         };
+        let shards = u16::try_from(placement.len()).unwrap_or(u16::MAX);
+        let loads = Arc::new(Loads::new(shards));
         let (report, reports) = mpsc::channel();
-        for (number, (cpu, listeners)) in placement.into_iter().zip(listeners).enumerate() {
+        let seats = placement.into_iter().zip(listeners).zip(mesh(&notices));
+        for (number, ((cpu, listeners), mesh)) in seats.enumerate() {
             let plan = Plan {
                 number,
+                loads: Arc::clone(&loads),
+                mesh,
                 cpu,
                 listeners,
                 config: self.config.clone(),
@@ -268,10 +276,19 @@ impl Drop for Server {
 /// Stops a server from wherever: it can be cloned and sent to other threads.
 #[derive(Clone, Debug)]
 pub struct ServerHandle {
-    controls: Arc<Vec<Arc<Control>>>,
+    controls: Arc<Vec<Control>>,
 }
 
 impl ServerHandle {
+    /// Has the server drain: no new connections, GOAWAY to those that there are, requests are
+    /// answered, connections that go quiet are closed, and the rest is stopped after
+    /// `timeouts.drain_ms`. Returns at once; [`Server::wait`] waits.
+    pub fn drain(&self) {
+        for control in self.controls.iter() {
+            control.drain();
+        }
+    }
+
     /// Has the server stop: no new connections, replies that are queued already are flushed within
     /// `timeouts.stop_ms`. Returns at once; [`Server::wait`] waits.
     pub fn stop(&self) {
@@ -291,6 +308,8 @@ impl ServerHandle {
 /// What a shard's thread needs to know.
 struct Plan<S> {
     number: usize,
+    loads: Arc<Loads>,
+    mesh: Mesh<Message<OwnedFd>>,
     cpu: Option<usize>,
     listeners: Vec<TcpListener>,
     config: Config,
@@ -304,10 +323,14 @@ impl<S: 'static> Plan<S> {
     fn run(self) -> Result<Counters, ServeError> {
         let Plan { number, handle, .. } = &self;
         let (number, handle) = (*number, handle.clone());
-        // Whatever ends this shard ends the server: half a server would go unnoticed.
-        let _stop = StopOnDrop(handle);
+        // A shard that fails ends the server: half a server would go unnoticed.
+        let mut stop = StopOnDrop(Some(handle));
         let report = self.report.clone();
         let outcome = self.run_shard();
+        if outcome.is_ok() {
+            // It was told to end, and so were the others, which may still drain.
+            stop.0 = None;
+        }
         outcome.map_err(|reason| {
             // Nobody listens any more if the shard had come up.
             let _ = report.send(Err(StartError::Shard {
@@ -335,13 +358,15 @@ impl<S: 'static> Plan<S> {
         executor.run(async move {
             let start = run::Start {
                 number: u16::try_from(self.number).unwrap_or(u16::MAX),
+                loads: self.loads,
+                mesh: self.mesh,
                 settings: Settings::from(&self.config),
                 busy_poll_us: u64::from(self.config.shards.busy_poll_us),
                 stats_us: (stats_us > 0).then_some(stats_us),
                 router: self.router,
                 state: Rc::new((self.factory)(self.number)),
                 listeners: self.listeners,
-                control: Arc::clone(&self.handle.controls[self.number]),
+                controls: Arc::clone(&self.handle.controls),
             };
             let report = self.report;
             let ready = move || {
@@ -360,11 +385,13 @@ const EXECUTOR_RING_DEPTH: usize = 128;
 /// Memory that the executor locks for file I/O, per ring; the least that it takes.
 const EXECUTOR_IO_BYTES: usize = 64 * 1024;
 
-struct StopOnDrop(ServerHandle);
+struct StopOnDrop(Option<ServerHandle>);
 
 impl Drop for StopOnDrop {
     fn drop(&mut self) {
-        self.0.stop();
+        if let Some(handle) = &self.0 {
+            handle.stop();
+        }
     }
 }
 
@@ -395,15 +422,14 @@ fn check_host(config: &Config, shards: usize) -> Result<(), StartError> {
     Ok(())
 }
 
-fn controls(shards: usize) -> Result<Vec<Arc<Control>>, StartError> {
+/// What each shard is woken by.
+fn notices(shards: usize) -> Result<Vec<Wakeup>, StartError> {
     (0..shards)
         .map(|shard| {
-            Control::new()
-                .map(Arc::new)
-                .map_err(|error| StartError::Shard {
-                    shard,
-                    reason: format!("no eventfd for it: {error}"),
-                })
+            Wakeup::new().map_err(|error| StartError::Shard {
+                shard,
+                reason: format!("no eventfd for it: {error}"),
+            })
         })
         .collect()
 }

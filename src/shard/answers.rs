@@ -87,6 +87,40 @@ impl Answers<'_> {
         reason.closes().then_some(CloseCause::HandlerFailed)
     }
 
+    /// Answers a request whose code has no handler.
+    #[cold]
+    pub(super) fn unknown_code(&mut self, out: &mut Vec<u8>, code: u16) -> Option<CloseCause> {
+        let text = format!("unknown message code {code}");
+        self.error(out, code, Reason::UnknownCode, &text)
+    }
+
+    /// Turns a request away: too many handlers are at work.
+    #[cold]
+    pub(super) fn overloaded(&mut self, out: &mut Vec<u8>, code: u16) -> Option<CloseCause> {
+        self.counters.overloaded += 1;
+        let text = "too many requests are at work";
+        self.error(out, code, Reason::Overloaded, text)
+    }
+
+    /// Answers the frame with this code that is more than `[flood]` allows.
+    #[cold]
+    pub(super) fn flooded(&mut self, out: &mut Vec<u8>, code: u16) -> CloseCause {
+        let text = "more frames came than flood.frames_per_second and flood.burst allow";
+        self.last_word(out, code, Reason::RateLimited, text);
+        CloseCause::Flood
+    }
+
+    /// Tells a peer why its connection ends, whose cause is known already.
+    pub(super) fn last_word(
+        &mut self,
+        out: &mut Vec<u8>,
+        answered: u16,
+        reason: Reason,
+        text: &str,
+    ) {
+        let _of_the_reason_alone = self.error(out, answered, reason, text);
+    }
+
     /// Answers a request whose handler panicked.
     pub(super) fn panicked(
         &mut self,

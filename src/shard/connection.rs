@@ -1,20 +1,30 @@
 //! What a connection owns, and the states that it goes through.
 //!
 //! ```text
-//!            bad length, too many bad frames,
-//!            panic, handler failed, stop              all sent
+//!            bad length, too many bad frames, flood, idle,
+//!            panic, handler failed, drain, stop       all sent
 //!   Open ------------------------------------> Ending ----------> Lingering
 //!     |                                          |                    |
 //!     | peer done and all answered and sent;     | deadline, broken   | peer done,
-//!     | broken                                   |                    | deadline, broken
+//!     | broken, write time-out, slow consumer    |                    | deadline, broken
 //!     +------------------------------------------+--------------------+---> Closing -> freed
 //! ```
 //!
 //! Teardown is a join: in `Closing`, everything in flight is cancelled, and only when the last
 //! completion is in, the slot is freed and the socket closed. An asynchronous handler is not part
 //! of the join: it may go on, and its late reply is recognised by the id's generation.
+//!
+//! A connection has one deadline at a time, [`Connection::deadline`], which follows from its state.
+//! Nothing but times is stored on the way of a message: the shard's timer looks here when it
+//! lapses, and is set again if the deadline has moved on.
 
+use core::net::SocketAddr;
+
+use super::flood::Bucket;
+use super::ledger::Charge;
 use super::outbound::Outbound;
+use super::settings::Settings;
+use super::share::Share;
 use crate::metrics::CloseCause;
 use crate::protocol::Decoder;
 
@@ -35,13 +45,16 @@ pub(super) enum Phase {
     Closing(CloseCause),
 }
 
-/// An operation that goes on completing until it is cancelled: a receive or an accept.
+/// An operation that goes on completing until it is cancelled, an accept or a receive, unless that is
+/// for once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Multishot {
     /// None is in flight.
     Idle,
     /// In flight.
     Armed,
+    /// In flight, for one completion.
+    Once,
     /// In flight, and a cancel is on its way after it.
     Cancelling,
 }
@@ -54,19 +67,44 @@ pub(super) enum Multishot {
 )]
 pub(super) struct Connection<Socket> {
     pub(super) socket: Socket,
+    pub(super) peer: SocketAddr,
     pub(super) phase: Phase,
     /// The peer has shut its sending side.
     pub(super) peer_done: bool,
     pub(super) receive: Multishot,
     pub(super) decoder: Decoder,
     pub(super) outbound: Outbound,
-    /// An asynchronous handler is at work; the frames after its own wait.
-    pub(super) handling: bool,
+    /// The code of the request that an asynchronous handler works on; the frames after it wait.
+    pub(super) handling: Option<u16>,
     /// Too much is queued; frames wait until it has gone down.
     pub(super) paused: bool,
+    /// It has had its share of a turn; frames wait for the next one.
+    pub(super) deferred: bool,
+    /// What was received last filled a buffer, or there was none left, or nothing was received yet:
+    /// there may be much.
+    pub(super) in_bulk: bool,
     /// It is in the shard's list of connections that have something to send.
     pub(super) listed: bool,
+    /// A whole frame has come.
+    pub(super) framed: bool,
     pub(super) bad_frames: u32,
+    pub(super) share: Share,
+    pub(super) bucket: Bucket,
+    /// Since when frames have had to wait, which is not their peer's doing; `u64::MAX` where they
+    /// have not.
+    pub(super) waits_since_us: u64,
+    /// What it was charged for last.
+    pub(super) charge: Charge,
+    /// When the last whole frame came; before the first, when the connection did.
+    pub(super) frame_at_us: u64,
+    /// When the peer last took something of what was queued, or when something was queued for a
+    /// peer that had taken all.
+    pub(super) progress_at_us: u64,
+    /// In `Ending` and `Lingering`: when it is closed at the latest. `u64::MAX` leaves it to the
+    /// end of a stop.
+    pub(super) close_by_us: u64,
+    /// When the shard's timer looks at it; `u64::MAX` for never.
+    pub(super) timer_at_us: u64,
 }
 
 /// Bytes that a connection may keep waiting, while a handler is at work, before its receiving is
@@ -74,26 +112,110 @@ pub(super) struct Connection<Socket> {
 pub(super) const HELD_BYTES_MAX: usize = 64 * 1024;
 const _: () = assert!(crate::protocol::FRAME_BYTES_MAX < HELD_BYTES_MAX);
 
+/// How long a connection is quiet during a drain before it is closed, in microseconds: time for
+/// GOAWAY to get there, and for what the peer had sent before it to arrive.
+pub(super) const QUIET_US: u64 = 1_000_000;
+
 impl<Socket> Connection<Socket> {
-    pub(super) fn new(socket: Socket) -> Connection<Socket> {
+    pub(super) fn new(socket: Socket, peer: SocketAddr, now_us: u64) -> Connection<Socket> {
         Connection {
             socket,
+            peer,
             phase: Phase::Open,
             peer_done: false,
             receive: Multishot::Idle,
             decoder: Decoder::new(),
             outbound: Outbound::default(),
-            handling: false,
+            handling: None,
             paused: false,
+            deferred: false,
+            in_bulk: true,
             listed: false,
+            framed: false,
             bad_frames: 0,
+            share: Share::default(),
+            bucket: Bucket::default(),
+            waits_since_us: u64::MAX,
+            charge: Charge::default(),
+            frame_at_us: now_us,
+            progress_at_us: now_us,
+            close_by_us: u64::MAX,
+            timer_at_us: u64::MAX,
         }
     }
+
+    /// So many whole frames have come.
+    #[inline]
+    pub(super) fn took_frames(&mut self, count: u64, now_us: u64) {
+        if count > 0 {
+            self.frame_at_us = now_us;
+            self.framed = true;
+        }
+    }
+
+    /// When something has to be done about this connection if nothing happens on it until then,
+    /// and for which cause. `draining_since_us` is set while the shard drains.
+    ///
+    /// A peer that is slow to take a long reply is not idle, and neither is one that waits for a
+    /// handler: while bytes are queued only their progress counts, and while a handler is at work
+    /// nothing does.
+    #[inline]
+    pub(super) fn deadline(
+        &self,
+        settings: &Settings,
+        draining_since_us: Option<u64>,
+    ) -> Option<(u64, CloseCause)> {
+        match self.phase {
+            Phase::Open if self.outbound.bytes() > 0 => {
+                let write_us = settings.write_us?;
+                Some((self.progress_at_us + write_us, CloseCause::WriteTimeout))
+            }
+            Phase::Open if self.handling.is_some() => None,
+            Phase::Open => self.quiet_deadline(settings, draining_since_us),
+            Phase::Ending(cause) | Phase::Lingering(cause) => {
+                (self.close_by_us < u64::MAX).then_some((self.close_by_us, cause))
+            }
+            Phase::Closing(_) => None,
+        }
+    }
+
+    /// The deadline while the peer has all that it is to get.
+    fn quiet_deadline(
+        &self,
+        settings: &Settings,
+        draining_since_us: Option<u64>,
+    ) -> Option<(u64, CloseCause)> {
+        let quiet_since_us = self.frame_at_us.max(self.progress_at_us);
+        let idle = settings
+            .idle_us
+            .map(|idle_us| (quiet_since_us + idle_us, CloseCause::Idle));
+        let first_frame = settings
+            .first_frame_us
+            .filter(|_| !self.framed)
+            .map(|first_us| (self.frame_at_us + first_us, CloseCause::FirstFrame));
+        // Half a request that has arrived is not cut off: its peer has until the drain ends.
+        let drained = draining_since_us
+            .filter(|_| self.decoder.held_bytes() == 0)
+            .map(|since_us| (quiet_since_us.max(since_us) + QUIET_US, CloseCause::Drain));
+        [drained, first_frame, idle]
+            .into_iter()
+            .flatten()
+            .min_by_key(|&(at_us, _)| at_us)
+    }
+
+    /// The memory that it holds, its own state included, in bytes.
+    #[inline]
+    pub(super) fn memory_bytes(&self) -> usize {
+        Self::STATE_BYTES + self.decoder.memory_bytes() + self.outbound.memory_bytes()
+    }
+
+    /// What a connection without any bytes holds.
+    pub(super) const STATE_BYTES: usize = size_of::<Self>() + super::timer::TIMER_BYTES;
 
     /// Whether the next frame may be handled now.
     #[inline]
     pub(super) fn may_handle(&self) -> bool {
-        self.phase == Phase::Open && !self.handling && !self.paused
+        self.phase == Phase::Open && self.handling.is_none() && !self.paused && !self.deferred
     }
 
     /// Whether more bytes are wanted from the peer.

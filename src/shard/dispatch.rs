@@ -1,26 +1,29 @@
 //! From received bytes to handlers: the way of a message.
 
+use std::cell::Cell;
 use std::rc::Rc;
 
 use bytes::Bytes;
 
 use super::Shard;
 use super::answers::Answers;
-use super::connection::Connection;
 use super::io::{Io, Operation};
 use crate::handler::panic::caught;
 use crate::handler::{ConnectionId, Context, Exchange, Handler, HandlerTask, Request};
 use crate::metrics::CloseCause;
-use crate::protocol::{Decoded, Reason};
+use crate::protocol::{Decoded, Frame, HEADER_BYTES, Reason};
 
 /// Why the handling of a connection's frames came to a halt.
+#[derive(Clone, Copy)]
 enum Halt {
     /// The next frame is not whole yet.
     Starved,
     /// Too much is queued.
     Paused,
-    /// An asynchronous handler is at work.
-    Handling,
+    /// The connection has had its share of this turn.
+    Spent,
+    /// An asynchronous handler is at work on a request with this code.
+    Handling(u16),
     /// The connection is to end.
     Ended(CloseCause),
 }
@@ -29,115 +32,175 @@ impl<I: Io, S: 'static> Shard<I, S> {
     /// Handles the frames that wait on a connection and those in `slice` behind them, as many as
     /// may be handled now; the rest waits.
     pub(super) fn handle_frames(&mut self, id: ConnectionId, slice: &[u8]) {
+        let high_bytes = self.high_bytes();
+        let frame_bytes_max = self.settings.frame_bytes_max;
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
-        let Connection {
-            decoder,
-            outbound,
-            bad_frames,
-            ..
-        } = connection;
-        let in_flight_bytes = outbound.in_flight_bytes();
+        let mut share = connection.share.of_turn(self.turn, &self.settings);
+        let queue_bytes_max = high_bytes.saturating_sub(connection.outbound.in_flight_bytes());
         let mut exchange = Exchange {
             connection: id,
             code: 0,
-            frame_bytes_max: self.settings.frame_bytes_max,
-            out: outbound.take_queue(&mut self.spare),
+            frame_bytes_max,
+            out: connection.outbound.take_queue(&mut self.spare),
         };
         let mut answers = Answers {
-            bad_frames,
+            bad_frames: &mut connection.bad_frames,
             counters: &mut self.counters,
             settings: &self.settings,
         };
         let mut reply_start = exchange.out.len();
+        let frames_taken = Cell::new(0);
         // Panics are caught around all frames of a slice, not around each: it is the handler at
         // work that panics, and the replies before its own are whole.
         let outcome = caught(|| {
-            let mut frames = decoder.frames(slice, self.settings.frame_bytes_max);
-            loop {
-                if exchange.out.len() + in_flight_bytes >= self.settings.outbound_high_bytes {
-                    return Halt::Paused;
+            // What the loop goes by is its own, so that it stays in registers. What outlives a
+            // panic is written down before each call of a handler.
+            let flood = answers.settings.flood;
+            let since_us = connection.waits_since_us.min(self.now_us);
+            let (router, state) = (&self.router, &*self.state);
+            let mut frames = connection.decoder.frames(slice, frame_bytes_max);
+            let mut left = share;
+            let mut taken = 0;
+            let halt = loop {
+                if exchange.out.len() >= queue_bytes_max {
+                    break Halt::Paused;
                 }
-                let frame = match frames.next() {
-                    Some(Decoded::Whole(frame)) => frame,
-                    None | Some(Decoded::Incomplete { .. }) => return Halt::Starved,
-                    Some(bad) => match refuse(&mut answers, &mut exchange.out, &bad) {
-                        Some(cause) => return Halt::Ended(cause),
-                        None => continue,
+                if left.is_spent() {
+                    break Halt::Spent;
+                }
+                let frame = match frames.next_whole_in_slice() {
+                    Some(frame) => frame,
+                    None => match frames.next() {
+                        Some(Decoded::Whole(frame)) => frame,
+                        None | Some(Decoded::Incomplete { .. }) => break Halt::Starved,
+                        Some(bad) => {
+                            taken += u64::from(bad.frame_bytes() > 0);
+                            left.take(bad.frame_bytes());
+                            let floods = flood
+                                .is_some_and(|f| !connection.bucket.take(f, since_us, self.now_us));
+                            let end = refuse(&mut answers, &mut exchange.out, &bad, floods);
+                            match end {
+                                Some(cause) => break Halt::Ended(cause),
+                                None => continue,
+                            }
+                        }
                     },
                 };
-                answers.counters.frames_received += 1;
+                taken += 1;
+                left.take(HEADER_BYTES + frame.body.len());
+                if let Some(flood) = flood
+                    && !connection.bucket.take(flood, since_us, self.now_us)
+                {
+                    break Halt::Ended(answers.flooded(&mut exchange.out, frame.code));
+                }
                 exchange.code = frame.code;
                 reply_start = exchange.out.len();
-                let end = match self.router.get(frame.code) {
+                frames_taken.set(taken);
+                let end = match router.get(frame.code) {
                     Some(Handler::Sync(handler)) => {
-                        let reply = handler(&self.state, Context(&mut exchange), frame.body);
+                        let reply = handler(state, Context(&mut exchange), frame.body);
                         if !reply.is_written() {
                             // A handler may have written one and changed its mind.
                             exchange.out.truncate(reply_start);
                         }
                         answers.reply(&mut exchange.out, frame.code, reply)
                     }
-                    Some(Handler::Async(_)) if self.handlers >= self.settings.handlers_max => {
-                        answers.counters.overloaded += 1;
-                        answers.error(
-                            &mut exchange.out,
-                            frame.code,
-                            Reason::Overloaded,
-                            "too many requests are at work",
-                        )
+                    Some(Handler::Async(_)) if self.handlers >= answers.settings.handlers_max => {
+                        answers.overloaded(&mut exchange.out, frame.code)
                     }
                     Some(Handler::Async(handler)) => {
-                        let request = Request {
-                            connection: id,
-                            code: frame.code,
-                            body: Bytes::copy_from_slice(frame.body),
-                        };
+                        let request = request(id, frame);
                         let future = handler(Rc::clone(&self.state), request);
-                        self.io.submit(Operation::Handle {
-                            id,
-                            task: HandlerTask::new(frame.code, future),
-                        });
+                        let task = HandlerTask::new(frame.code, future);
+                        self.io.submit(Operation::Handle { id, task });
                         self.handlers += 1;
-                        return Halt::Handling;
+                        break Halt::Handling(frame.code);
                     }
-                    None => {
-                        let text = format!("unknown message code {}", frame.code);
-                        answers.error(&mut exchange.out, frame.code, Reason::UnknownCode, &text)
-                    }
+                    None => answers.unknown_code(&mut exchange.out, frame.code),
                 };
                 if let Some(cause) = end {
-                    return Halt::Ended(cause);
+                    break Halt::Ended(cause);
                 }
-            }
+            };
+            frames_taken.set(taken);
+            share = left;
+            halt
         });
         let halt = outcome.unwrap_or_else(|panicked| {
             exchange.out.truncate(reply_start);
             Halt::Ended(answers.panicked(&mut exchange.out, exchange.code, &panicked))
         });
         connection.outbound.put_queue(exchange.out, &mut self.spare);
+        connection.share = share;
+        self.counters.frames_received += frames_taken.get();
+        connection.took_frames(frames_taken.get(), self.now_us);
+        self.halt(id, halt);
+    }
+
+    /// Bytes queued from which on a connection is paused. Short of memory, nobody gets a second
+    /// reply before having taken the first.
+    fn high_bytes(&self) -> usize {
+        if self.ledger.has_room(0) {
+            self.settings.outbound_high_bytes
+        } else {
+            1
+        }
+    }
+
+    fn halt(&mut self, id: ConnectionId, halt: Halt) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        connection.waits_since_us = match halt {
+            Halt::Starved | Halt::Ended(_) => u64::MAX,
+            Halt::Paused | Halt::Spent | Halt::Handling(_) => self.now_us,
+        };
         match halt {
             Halt::Starved => {}
-            Halt::Paused => connection.paused = true,
-            Halt::Handling => connection.handling = true,
+            Halt::Paused => {
+                connection.paused = true;
+                connection.outbound.trim();
+            }
+            Halt::Spent => {
+                connection.deferred = true;
+                self.counters.deferrals += 1;
+                self.deferred.push(id);
+            }
+            Halt::Handling(code) => connection.handling = Some(code),
             Halt::Ended(cause) => self.end(id, cause),
         }
+        self.close_beyond_max(id);
     }
 }
 
-/// Answers what is no good frame.
-fn refuse(answers: &mut Answers<'_>, out: &mut Vec<u8>, bad: &Decoded<'_>) -> Option<CloseCause> {
+/// A frame for an asynchronous handler, to keep.
+fn request(connection: ConnectionId, frame: Frame<'_>) -> Request {
+    Request {
+        connection,
+        code: frame.code,
+        body: Bytes::copy_from_slice(frame.body),
+    }
+}
+
+/// Answers what is no good frame, or is one too many as well.
+fn refuse(
+    answers: &mut Answers<'_>,
+    out: &mut Vec<u8>,
+    bad: &Decoded<'_>,
+    floods: bool,
+) -> Option<CloseCause> {
+    if floods {
+        return Some(answers.flooded(out, bad.code()));
+    }
     match *bad {
-        Decoded::BadChecksum { code, .. } => {
-            answers.counters.frames_received += 1;
-            answers.error(
-                out,
-                code,
-                Reason::BadChecksum,
-                "the checksum does not match the body",
-            )
-        }
+        Decoded::BadChecksum { code, .. } => answers.error(
+            out,
+            code,
+            Reason::BadChecksum,
+            "the checksum does not match the body",
+        ),
         Decoded::BadLength { code, length } => {
             let text = format!(
                 "a length of {length} is not between 8 and {}",

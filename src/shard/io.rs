@@ -4,12 +4,14 @@
 //! server with: short sends, reordered completions, resets at any moment. The contract:
 //!
 //! - [`Operation::Accept`] and [`Operation::Receive`] go on completing until a completion says
-//!   that there is nothing `more`; every other operation that has a completion has exactly one.
+//!   that there is nothing `more` (a receive that is to be once: its first); every other operation that has a completion has exactly one.
 //! - [`Operation::CancelReceive`], [`Operation::CancelSend`] and [`Operation::CancelAccept`] have no
 //!   completion of their own: what they cancel completes as [`Failure::Cancelled`], unless it
 //!   completed before.
-//! - A socket given to [`Operation::Close`] has no operation in flight.
+//! - A socket given to [`Operation::Close`], or to another shard, has no operation in flight.
 
+// Addresses as data: `core` has nothing that could open a socket.
+use core::net::{IpAddr, SocketAddr};
 use std::io;
 use std::ops::Deref;
 
@@ -24,6 +26,10 @@ pub trait Io {
 
     /// Starts an operation.
     fn submit(&mut self, operation: Operation<'_, Self::Socket>);
+
+    /// Whether messages for other shards wait because they were told faster than they listen. The
+    /// shard then accepts nothing that would make more of them.
+    fn is_congested(&self) -> bool;
 
     /// Takes up to `max` completions, in the order in which they happened.
     fn reap(&mut self, completions: &mut Vec<Completion<Self::Socket, Self::Received>>, max: usize);
@@ -47,12 +53,14 @@ pub enum Operation<'a, Socket> {
         /// Which listener of the shard.
         listener: usize,
     },
-    /// Receive from a connection, again and again.
+    /// Receive from a connection, again and again, or once.
     Receive {
         /// The connection.
         id: ConnectionId,
         /// Its socket.
         socket: &'a Socket,
+        /// One completion, and nothing more.
+        once: bool,
     },
     /// Receive no more from this connection.
     CancelReceive {
@@ -82,6 +90,15 @@ pub enum Operation<'a, Socket> {
     Close {
         /// The socket.
         socket: Socket,
+        /// Whether what the kernel still has to send is thrown away, and the peer sees a reset.
+        reset: bool,
+    },
+    /// Tell another shard something. It is told once, in the order of the telling.
+    Tell {
+        /// The shard's number.
+        shard: u16,
+        /// What it is told.
+        message: Message<Socket>,
     },
     /// Run an asynchronous handler.
     Handle {
@@ -99,10 +116,15 @@ pub enum Completion<Socket, Received> {
     Accepted {
         /// Which listener of the shard.
         listener: usize,
-        /// The connection's socket.
-        result: Result<Socket, Failure>,
+        /// The connection.
+        result: Result<Arrival<Socket>, Failure>,
         /// Whether the accept goes on.
         more: bool,
+    },
+    /// Another shard tells something.
+    Told {
+        /// What it tells.
+        message: Message<Socket>,
     },
     /// Bytes arrived, or the stream ended (no bytes), or receiving failed.
     Received {
@@ -129,6 +151,54 @@ pub enum Completion<Socket, Received> {
         /// What came out.
         outcome: HandlerOutcome,
     },
+}
+
+/// A connection that was accepted, and that no shard has taken in yet.
+#[derive(Debug)]
+pub struct Arrival<Socket> {
+    /// Its socket; no operation is in flight on it.
+    pub socket: Socket,
+    /// The peer's address.
+    pub peer: SocketAddr,
+}
+
+/// What shards tell one another. None of it is on the way of a message of a client's.
+#[derive(Debug)]
+pub enum Message<Socket> {
+    /// To the shard that counts the connections of the peer's address: one more arrived.
+    Arrived {
+        /// The connection.
+        arrival: Arrival<Socket>,
+        /// The shard that accepted it.
+        at: u16,
+    },
+    /// To the shard that is to serve it: a connection.
+    Placed(Arrival<Socket>),
+    /// To the shard that counts the connections of this address: one of them is gone.
+    Departed(IpAddr),
+}
+
+impl<Socket> Message<Socket> {
+    /// The same with another kind of socket, for another ring.
+    pub(super) fn with_socket<T>(self, other: impl FnOnce(Socket) -> T) -> Message<T> {
+        match self {
+            Message::Arrived { arrival, at } => Message::Arrived {
+                arrival: arrival.with_socket(other),
+                at,
+            },
+            Message::Placed(arrival) => Message::Placed(arrival.with_socket(other)),
+            Message::Departed(address) => Message::Departed(address),
+        }
+    }
+}
+
+impl<Socket> Arrival<Socket> {
+    pub(super) fn with_socket<T>(self, other: impl FnOnce(Socket) -> T) -> Arrival<T> {
+        Arrival {
+            socket: other(self.socket),
+            peer: self.peer,
+        }
+    }
 }
 
 /// Why an operation failed, as far as a shard acts on it.

@@ -5,89 +5,122 @@
 //! a simulation plugs in whatever it likes, with a clock of its own, and so tries thousands of
 //! connection lifetimes a second.
 //!
-//! One turn: take the completions that are there (a bounded number), handle each, then start one
-//! send for every connection that has something to send and none in flight. Nothing recurses:
+//! One turn: take the completions that are there (a bounded number) and handle each, go on with the
+//! connections that had their share of the last turn, see to the timers that have lapsed, then start
+//! one send for every connection that has something to send and none in flight. Nothing recurses:
 //! completions are collected first and handled after.
 
+mod addresses;
+mod admission;
 mod answers;
+mod audit;
+mod balance;
 mod connection;
 mod dispatch;
+mod ending;
+mod flood;
 mod io;
-#[cfg_attr(not(test), expect(dead_code, reason = "run.rs is to pass it on"))]
-mod mesh;
+mod ledger;
+pub(crate) mod mesh;
 mod outbound;
 pub(crate) mod run;
 mod settings;
+mod share;
 mod slab;
 mod stats;
 pub mod timer;
 
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 
-pub use self::io::{Completion, Failure, Io, Operation, SendBuffer};
+pub use self::balance::Loads;
+pub use self::flood::Flood;
+pub use self::io::{Arrival, Completion, Failure, Io, Message, Operation, SendBuffer};
 pub use self::settings::Settings;
 
+use self::addresses::Addresses;
+use self::admission::Listener;
 use self::answers::Answers;
 use self::connection::{Connection, Multishot, Phase};
+use self::ledger::Ledger;
 use self::outbound::SpareBuffers;
 use self::slab::Slab;
+use self::timer::Wheel;
 use crate::handler::{ConnectionId, HandlerOutcome, Router};
 use crate::metrics::{CloseCause, Counters};
 
 /// Completions handled in one turn. Bounds how long the sends of the first wait for the last.
 const COMPLETIONS_PER_TURN: usize = 512;
 
-/// How long a connection that the server ends has to take what is queued and to end its own side,
-/// in microseconds.
-const CLOSE_US: u64 = 5_000_000;
+/// Turns after which the timers get to know how late it is, come what may: by then a full queue of
+/// completions has been taken.
+const TURNS_BEHIND_MAX: u32 = 16;
 
-/// So many deadlines are no trouble, whosever they are.
-const DEADLINES_KEPT: usize = 1024;
-
-/// How long accepting pauses when the host has no room for another connection, unless one closes
-/// before, in microseconds.
-const ACCEPT_PAUSE_US: u64 = 100_000;
+/// Timers seen to in one turn, for the same reason.
+const TIMERS_PER_TURN: usize = 512;
 
 /// One core's share of the server: its connections, buffers, handlers and their state.
 pub struct Shard<I: Io, S> {
     io: I,
+    number: u16,
     settings: Settings,
     router: Router<S>,
     state: Rc<S>,
     listeners: Vec<Listener>,
-    /// Accepted beyond the limit, because an accept can't be stopped at once; they come next.
-    waiting: VecDeque<I::Socket>,
+    /// Accepted or taken over without room for them, because an accept can't be stopped at once and
+    /// other shards do not know; they come next.
+    waiting: VecDeque<Arrival<I::Socket>>,
     connections: Slab<Connection<I::Socket>>,
+    /// What the connections hold.
+    ledger: Ledger,
+    /// The connections of all shards, by shard.
+    loads: Arc<Loads>,
+    /// The connections of all shards, by those addresses that this one counts.
+    addresses: Addresses,
+    /// Accepting pauses for want of memory, which has been counted.
+    short_of_memory: bool,
+    /// There is room for another connection, which the other shards have been told.
+    has_room: bool,
     /// Asynchronous handlers at work.
     handlers: usize,
     completions: Vec<Completion<I::Socket, I::Received>>,
     /// The connections that have something to send.
     sending: Vec<ConnectionId>,
+    /// The connections that had their share of the turn and have frames left.
+    deferred: Vec<ConnectionId>,
     spare: SpareBuffers,
-    /// When the connections that the server ends are closed at the latest, in order of time.
-    deadlines: VecDeque<(u64, ConnectionId)>,
-    /// When everything is closed at the latest; set once the shard is to stop.
-    stop_at_us: Option<u64>,
+    /// One timer a connection, for its deadline.
+    timers: Wheel,
+    /// How late it is for the timers.
+    timers_now_us: u64,
+    /// Turns since completions were last all taken.
+    turns_behind: u32,
+    /// The least time from anything on an open connection to the deadline that follows from it.
+    deadline_us_min: u64,
+    lapsed: Vec<u32>,
+    shutdown: Shutdown,
     counters: Counters,
     now_us: u64,
+    /// The number of the turn, which goes round.
+    turn: u32,
 }
 
-#[derive(Debug)]
-struct Listener {
-    accept: Multishot,
-    /// The shard stops, and nobody is listened for any more.
-    closed: bool,
-    /// The last accept failed for want of room, which has been logged.
-    failing: bool,
-    /// Accepting goes on at this time.
-    resume_at_us: Option<u64>,
+/// How far the shard is on its way down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shutdown {
+    /// Not at all.
+    None,
+    /// No new connections; those that go quiet are closed, and all that are left at `until_us`.
+    Draining { since_us: u64, until_us: u64 },
+    /// What is queued is still sent, until `until_us`.
+    Stopping { until_us: u64 },
 }
 
 /// What a turn came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Turn {
-    /// Something happened, so the next turn may find more.
+    /// Something happened, or is left to do, so the next turn may find more.
     pub worked: bool,
     /// The latest time for the next turn, even if nothing happens; in the microseconds of
     /// [`Shard::turn`].
@@ -98,10 +131,10 @@ pub struct Turn {
 }
 
 impl<I: Io, S: 'static> Shard<I, S> {
-    /// The shard of this number, with so many listeners.
+    /// The shard of this number among those of `loads`, with so many listeners.
     pub fn new(
         io: I,
-        number: u16,
+        (number, loads): (u16, Arc<Loads>),
         listeners: usize,
         settings: Settings,
         router: Router<S>,
@@ -109,26 +142,31 @@ impl<I: Io, S: 'static> Shard<I, S> {
     ) -> Shard<I, S> {
         Shard {
             io,
+            number,
             router,
             state,
-            listeners: (0..listeners)
-                .map(|_| Listener {
-                    accept: Multishot::Idle,
-                    closed: false,
-                    failing: false,
-                    resume_at_us: None,
-                })
-                .collect(),
+            listeners: (0..listeners).map(|_| Listener::default()).collect(),
             waiting: VecDeque::new(),
             connections: Slab::new(number, settings.connections_max),
+            ledger: Ledger::new(settings.memory_bytes_max),
+            loads,
+            addresses: Addresses::default(),
+            short_of_memory: false,
+            has_room: true,
             handlers: 0,
             completions: Vec::new(),
             sending: Vec::new(),
+            deferred: Vec::new(),
             spare: SpareBuffers::default(),
-            deadlines: VecDeque::new(),
-            stop_at_us: None,
+            timers: Wheel::with_room(settings.connections_max),
+            deadline_us_min: settings.deadline_us_min(),
+            lapsed: Vec::new(),
+            timers_now_us: 0,
+            turns_behind: 0,
+            shutdown: Shutdown::None,
             counters: Counters::default(),
             now_us: 0,
+            turn: 0,
             settings,
         }
     }
@@ -136,52 +174,41 @@ impl<I: Io, S: 'static> Shard<I, S> {
     /// Does everything that there is to do at this time (microseconds since any fixed moment).
     pub fn turn(&mut self, now_us: u64) -> Turn {
         self.now_us = now_us;
+        self.turn = self.turn.wrapping_add(1);
+        let deferred = std::mem::take(&mut self.deferred);
         let mut completions = std::mem::take(&mut self.completions);
         self.io.reap(&mut completions, COMPLETIONS_PER_TURN);
-        let worked = !completions.is_empty();
+        let worked = !completions.is_empty() || !deferred.is_empty();
+        self.note_backlog(completions.len() < COMPLETIONS_PER_TURN);
         for completion in completions.drain(..) {
             self.complete(completion);
         }
         self.completions = completions;
-        self.close_overdue();
+        for id in deferred {
+            if let Some(connection) = self.connections.get_mut(id) {
+                connection.deferred = false;
+                self.go_on(id);
+            }
+        }
+        self.see_to_timers();
+        self.go_down();
         self.accept_where_there_is_room();
         self.start_sends();
         Turn {
-            worked,
+            worked: worked || !self.deferred.is_empty(),
             wake_at_us: self.wake_at_us(),
             stopped: self.has_stopped(),
         }
     }
 
-    /// Begins to stop: no new connections, what is queued is still sent, within
-    /// [`Settings::stop_us`] from `now_us`. Goes on with the turns that follow, until one says that
-    /// it has stopped.
-    pub fn stop(&mut self, now_us: u64) {
-        if self.stop_at_us.is_some() {
-            return;
+    /// Tells the timers how late it is for them. While completions are left for the next turn, that
+    /// is as late as it was when none were: what would have put a deadline off may be among them.
+    fn note_backlog(&mut self, has_all: bool) {
+        self.turns_behind = if has_all { 0 } else { self.turns_behind + 1 };
+        if has_all || self.turns_behind > TURNS_BEHIND_MAX {
+            self.turns_behind = 0;
+            self.timers_now_us = self.now_us;
         }
-        self.now_us = now_us;
-        self.stop_at_us = Some(now_us + self.settings.stop_us);
-        for socket in self.waiting.drain(..) {
-            self.io.submit(Operation::Close { socket });
-        }
-        let ids: Vec<_> = self.connections.ids().collect();
-        for id in ids {
-            let Some(connection) = self.connections.get_mut(id) else {
-                continue;
-            };
-            if connection.phase != Phase::Open {
-                continue;
-            }
-            self.end(id, CloseCause::Stop);
-            self.settle(id);
-        }
-    }
-
-    /// Stops without waiting: what is still queued is lost.
-    pub fn stop_at_once(&mut self, now_us: u64) {
-        self.stop(now_us);
-        self.stop_at_us = Some(now_us);
     }
 
     /// What has been counted so far.
@@ -192,6 +219,11 @@ impl<I: Io, S: 'static> Shard<I, S> {
     /// Connections that are open, or not quite closed yet.
     pub fn connections(&self) -> usize {
         self.connections.len()
+    }
+
+    /// What the connections hold in memory, in bytes.
+    pub fn memory_bytes(&self) -> usize {
+        self.ledger.held_bytes()
     }
 
     /// Asynchronous handlers at work.
@@ -214,51 +246,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
                 result,
                 more,
             } => self.accepted(listener, result, more),
-        }
-    }
-
-    fn accepted(&mut self, listener: usize, result: Result<I::Socket, Failure>, more: bool) {
-        let Some(listener) = self.listeners.get_mut(listener) else {
-            return;
-        };
-        if !more {
-            listener.accept = Multishot::Idle;
-        }
-        match result {
-            Ok(socket) if self.stop_at_us.is_some() => {
-                self.io.submit(Operation::Close { socket });
-            }
-            Ok(socket) => {
-                listener.failing = false;
-                self.waiting.push_back(socket);
-                self.admit();
-            }
-            Err(Failure::Cancelled) => {}
-            Err(failure) => {
-                // A broken connection is the peer's affair. Anything else could come again at
-                // once, for as long as it lasts: wait, do not spin.
-                if !failure.is_of_one_connection() {
-                    listener.resume_at_us = Some(self.now_us + ACCEPT_PAUSE_US);
-                    self.counters.accept_failures += 1;
-                    if !std::mem::replace(&mut listener.failing, true) {
-                        tracing::warn!(%failure, "accepting pauses until there is room");
-                    }
-                }
-            }
-        }
-    }
-
-    /// Opens the connections that wait, as far as there is room.
-    fn admit(&mut self) {
-        while self.connections.has_room() {
-            let Some(socket) = self.waiting.pop_front() else {
-                return;
-            };
-            self.counters.accepted += 1;
-            if let Ok(id) = self.connections.insert(Connection::new(socket)) {
-                tracing::debug!(connection = %id, "accepted");
-                self.settle(id);
-            }
+            Completion::Told { message } => self.told(message),
         }
     }
 
@@ -273,6 +261,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
             Ok(bytes) if bytes.is_empty() => connection.peer_done = true,
             Ok(bytes) => {
                 self.counters.received_bytes += bytes.len() as u64;
+                connection.in_bulk = bytes.len() >= self.settings.bulk_bytes;
                 if connection.may_handle() {
                     self.handle_frames(id, &bytes);
                 } else if connection.phase == Phase::Open {
@@ -280,7 +269,10 @@ impl<I: Io, S: 'static> Shard<I, S> {
                 }
             }
             Err(Failure::Cancelled) => {}
-            Err(Failure::NoBuffers) => self.counters.buffers_exhausted += 1,
+            Err(Failure::NoBuffers) => {
+                self.counters.buffers_exhausted += 1;
+                connection.in_bulk = true;
+            }
             Err(Failure::NoRoom(_) | Failure::Broken(_)) => self.close(id, CloseCause::Reset),
         }
         self.settle(id);
@@ -298,6 +290,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
             return self.settle(id);
         }
         self.counters.sent_bytes += taken_bytes as u64;
+        connection.progress_at_us = self.now_us;
         if let Some(rest) = connection
             .outbound
             .sent(buffer, taken_bytes, &mut self.spare)
@@ -326,22 +319,46 @@ impl<I: Io, S: 'static> Shard<I, S> {
             self.counters.late_replies += 1;
             return;
         };
-        connection.handling = false;
+        connection.handling = None;
+        // The peer could not but wait: it is not idle from its own last frame on.
+        connection.frame_at_us = self.now_us;
+        let mut end = None;
+        self.answer(id, |answers, out| {
+            end = match outcome.result {
+                Ok(reply) => answers.reply(out, outcome.code, reply),
+                Err(panicked) => Some(answers.panicked(out, outcome.code, &panicked)),
+            };
+        });
+        if let Some(cause) = end {
+            self.end(id, cause);
+        }
+        self.close_beyond_max(id);
+        self.go_on(id);
+    }
+
+    /// Closes a connection that more replies are queued for than may be.
+    pub(super) fn close_beyond_max(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        if connection.outbound.bytes() > self.settings.outbound_bytes_max {
+            self.close(id, CloseCause::SlowConsumer);
+        }
+    }
+
+    /// Queues what `write` answers on a connection.
+    fn answer(&mut self, id: ConnectionId, write: impl FnOnce(&mut Answers<'_>, &mut Vec<u8>)) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
         let mut out = connection.outbound.take_queue(&mut self.spare);
         let mut answers = Answers {
             bad_frames: &mut connection.bad_frames,
             counters: &mut self.counters,
             settings: &self.settings,
         };
-        let end = match outcome.result {
-            Ok(reply) => answers.reply(&mut out, outcome.code, reply),
-            Err(panicked) => Some(answers.panicked(&mut out, outcome.code, &panicked)),
-        };
+        write(&mut answers, &mut out);
         connection.outbound.put_queue(out, &mut self.spare);
-        if let Some(cause) = end {
-            self.end(id, cause);
-        }
-        self.go_on(id);
     }
 
     /// Handles the frames that wait, if what kept them waiting is over.
@@ -358,56 +375,8 @@ impl<I: Io, S: 'static> Shard<I, S> {
         self.settle(id);
     }
 
-    /// The server ends this connection: what is queued is still sent.
-    fn end(&mut self, id: ConnectionId, cause: CloseCause) {
-        if let Some(connection) = self.connections.get_mut(id) {
-            connection.phase = Phase::Ending(cause);
-            connection.decoder.discard();
-            // A stop gives queued replies as long as it has itself.
-            if self.stop_at_us.is_none() {
-                self.set_deadline(id);
-            }
-        }
-    }
-
-    fn set_deadline(&mut self, id: ConnectionId) {
-        self.forget_stale_deadlines();
-        self.deadlines.push_back((self.now_us + CLOSE_US, id));
-    }
-
-    /// Keeps connections that end before their time from piling up in the queue of deadlines: it
-    /// is cleared of them whenever half of it must be such.
-    fn forget_stale_deadlines(&mut self) {
-        if self.deadlines.len() > 2 * self.connections.len() + DEADLINES_KEPT {
-            let connections = &mut self.connections;
-            self.deadlines
-                .retain(|&(_, id)| connections.get_mut(id).is_some());
-        }
-    }
-
-    /// The connection is over: nothing more is sent.
-    fn close(&mut self, id: ConnectionId, cause: CloseCause) {
-        let Some(connection) = self.connections.get_mut(id) else {
-            return;
-        };
-        let cause = match connection.phase {
-            Phase::Open => cause,
-            Phase::Ending(first) | Phase::Lingering(first) => first,
-            Phase::Closing(_) => return,
-        };
-        connection.phase = Phase::Closing(cause);
-        connection.decoder.discard();
-        connection.outbound.discard(&mut self.spare);
-        if connection.receive == Multishot::Armed {
-            connection.receive = Multishot::Cancelling;
-            self.io.submit(Operation::CancelReceive { id });
-        }
-        if connection.outbound.in_flight_bytes() > 0 {
-            self.io.submit(Operation::CancelSend { id });
-        }
-    }
-
-    /// Brings a connection's operations in line with its state; frees it when it is done with.
+    /// Brings a connection's operations, timer and charge in line with its state; frees it when it
+    /// is done with.
     fn settle(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
@@ -418,15 +387,28 @@ impl<I: Io, S: 'static> Shard<I, S> {
         if let Phase::Closing(_) = connection.phase {
             return self.settle_closing(id);
         }
+        // What a multishot has received by the time that it is cancelled can be a lot, and has to be
+        // kept. A peer that sends in bulk, or is slow to take its replies, gets in what one buffer
+        // holds, and is looked at again.
+        let once = connection.in_bulk || connection.outbound.bytes() >= self.settings.bulk_bytes;
         match (connection.wants_bytes(), connection.receive) {
             (true, Multishot::Idle) => {
-                connection.receive = Multishot::Armed;
+                connection.receive = if once {
+                    Multishot::Once
+                } else {
+                    Multishot::Armed
+                };
                 self.io.submit(Operation::Receive {
                     id,
                     socket: &connection.socket,
+                    once,
                 });
             }
-            (false, Multishot::Armed) => {
+            (true, Multishot::Armed) if once => {
+                connection.receive = Multishot::Cancelling;
+                self.io.submit(Operation::CancelReceive { id });
+            }
+            (false, Multishot::Armed | Multishot::Once) => {
                 connection.receive = Multishot::Cancelling;
                 self.counters.receive_pauses += 1;
                 self.io.submit(Operation::CancelReceive { id });
@@ -435,52 +417,31 @@ impl<I: Io, S: 'static> Shard<I, S> {
         }
         if connection.outbound.is_ready() && !connection.listed {
             connection.listed = true;
+            // The peer has taken all that came before: its time to take this begins.
+            connection.progress_at_us = self.now_us;
             self.sending.push(id);
         }
+        let held_bytes = connection.memory_bytes();
+        self.ledger.charge(&mut connection.charge, held_bytes);
+        // Nothing that has just happened on an open connection brings its deadline nearer than this.
+        let soonest_us = self.now_us.saturating_add(self.deadline_us_min);
+        if connection.timer_at_us >= soonest_us || connection.phase != Phase::Open {
+            self.set_timer(id);
+        }
     }
 
-    /// Has a connection enter the phase that it has come to, which is never its own.
-    fn enter(&mut self, id: ConnectionId, phase: Phase) {
-        if let Phase::Closing(cause) = phase {
-            self.close(id, cause);
-            return self.settle_closing(id);
-        }
+    /// Has a connection's timer lapse at its deadline, if it does not lapse before.
+    fn set_timer(&mut self, id: ConnectionId) {
+        let draining_since_us = self.draining_since_us();
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
-        connection.phase = phase;
-        self.io.submit(Operation::ShutdownSend {
-            socket: &connection.socket,
-        });
-        if self.stop_at_us.is_some() {
-            self.set_deadline(id);
+        if let Some((at_us, _)) = connection.deadline(&self.settings, draining_since_us)
+            && at_us < connection.timer_at_us
+        {
+            connection.timer_at_us = at_us;
+            self.timers.set(id.slot, at_us);
         }
-        // Once: no phase is over as soon as it is entered.
-        self.settle(id);
-    }
-
-    /// The join at the end of a connection: frees it when nothing is in flight any more.
-    fn settle_closing(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.get_mut(id) else {
-            return;
-        };
-        let Phase::Closing(cause) = connection.phase else {
-            return;
-        };
-        if connection.is_in_flight() {
-            return;
-        }
-        if let Some(connection) = self.connections.remove(id) {
-            tracing::debug!(connection = %id, %cause, "closed");
-            self.counters.count_close(cause);
-            self.io.submit(Operation::Close {
-                socket: connection.socket,
-            });
-        }
-        for listener in &mut self.listeners {
-            listener.resume_at_us = None;
-        }
-        self.admit();
     }
 
     fn start_sends(&mut self) {
@@ -500,67 +461,25 @@ impl<I: Io, S: 'static> Shard<I, S> {
         }
     }
 
-    fn accept_where_there_is_room(&mut self) {
-        let room =
-            self.stop_at_us.is_none() && self.waiting.is_empty() && self.connections.has_room();
-        for (index, listener) in self.listeners.iter_mut().enumerate() {
-            if listener.resume_at_us.is_some_and(|at| at <= self.now_us) {
-                listener.resume_at_us = None;
-            }
-            let wanted = room && listener.resume_at_us.is_none();
-            match (wanted, listener.accept) {
-                (true, Multishot::Idle) => {
-                    listener.accept = Multishot::Armed;
-                    self.io.submit(Operation::Accept { listener: index });
-                }
-                (false, Multishot::Armed) => {
-                    listener.accept = Multishot::Cancelling;
-                    self.io.submit(Operation::CancelAccept { listener: index });
-                }
-                (false, Multishot::Idle) if self.stop_at_us.is_some() && !listener.closed => {
-                    listener.closed = true;
-                    self.io.submit(Operation::StopListening { listener: index });
-                }
-                _ => {}
-            }
-        }
-    }
-
-    /// Closes what has had its time: connections that do not end, and at the end of a stop all.
-    fn close_overdue(&mut self) {
-        while let Some(&(at_us, id)) = self.deadlines.front() {
-            if at_us > self.now_us && self.connections.get_mut(id).is_some() {
-                break;
-            }
-            self.deadlines.pop_front();
-            self.close(id, CloseCause::Stop);
-            self.settle(id);
-        }
-        if self.stop_at_us.is_some_and(|at_us| at_us <= self.now_us) {
-            let ids: Vec<_> = self.connections.ids().collect();
-            for id in ids {
-                self.close(id, CloseCause::Stop);
-                self.settle(id);
-            }
-        }
-    }
-
     fn wake_at_us(&self) -> Option<u64> {
-        let closes = self.deadlines.front().map(|&(at_us, _)| at_us);
-        let resumes = self.listeners.iter().filter_map(|l| l.resume_at_us).min();
-        let stops = self.stop_at_us.filter(|&at_us| at_us > self.now_us);
-        [closes, resumes, stops].into_iter().flatten().min()
-    }
-
-    fn has_stopped(&self) -> bool {
-        self.stop_at_us.is_some()
-            && self.connections.len() == 0
-            && self.listeners.iter().all(|listener| listener.closed)
+        let timers = self.timers.next_us();
+        let resumes = self
+            .listeners
+            .iter()
+            .filter_map(Listener::resumes_at_us)
+            .min();
+        let goes_down = match self.shutdown {
+            Shutdown::None => None,
+            Shutdown::Draining { until_us, .. } => Some(until_us),
+            Shutdown::Stopping { until_us } => Some(until_us).filter(|&at| at > self.now_us),
+        };
+        [timers, resumes, goes_down].into_iter().flatten().min()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::ending::CLOSE_US;
     use super::*;
     use crate::config::Config;
     use crate::protocol::{codes, encode};
@@ -575,6 +494,10 @@ mod tests {
     impl Io for Still {
         type Socket = ();
         type Received = Vec<u8>;
+
+        fn is_congested(&self) -> bool {
+            false
+        }
 
         fn submit(&mut self, operation: Operation<'_, ()>) {
             self.asked.push(format!("{operation:?}"));
@@ -601,11 +524,21 @@ mod tests {
             stop_us: STOP_US,
             ..Settings::from(&Config::default())
         };
-        let mut shard = Shard::new(Still::default(), 0, 1, settings, router, Rc::new(()));
+        let mut shard = Shard::new(
+            Still::default(),
+            (0, Arc::new(Loads::new(1))),
+            1,
+            settings,
+            router,
+            Rc::new(()),
+        );
         shard.turn(0);
         shard.io.completions.push(Completion::Accepted {
             listener: 0,
-            result: Ok(()),
+            result: Ok(Arrival {
+                socket: (),
+                peer: "127.0.0.1:9".parse().unwrap(),
+            }),
             more: true,
         });
         shard.turn(1);
@@ -627,6 +560,75 @@ mod tests {
             assert_eq!(asked(&shard, "CancelSend"), 0, "after {waited_us} us");
         }
         shard.turn(stop_us + STOP_US);
+        assert_eq!(asked(&shard, "CancelSend"), 1);
+    }
+
+    fn with_one_connection(settings: Settings, router: Router<()>) -> Shard<Still, ()> {
+        let loads = Arc::new(Loads::new(1));
+        let mut shard = Shard::new(
+            Still::default(),
+            (0, loads),
+            1,
+            settings,
+            router,
+            Rc::new(()),
+        );
+        shard.turn(0);
+        shard.io.completions.push(Completion::Accepted {
+            listener: 0,
+            result: Ok(Arrival {
+                socket: (),
+                peer: "127.0.0.1:9".parse().unwrap(),
+            }),
+            more: true,
+        });
+        shard.turn(1);
+        shard
+    }
+
+    /// GOAWAY once counted as any reply, so that a peer for whom as much was queued as may be was
+    /// closed for it, and lost that.
+    #[test]
+    fn goaway_closes_nobody() {
+        let mut router = Router::new();
+        router.handler(codes::ECHO, |(), context, body| context.reply(body));
+        let mut request = Vec::new();
+        encode(&mut request, codes::ECHO, b"all that may be queued").unwrap();
+        let settings = Settings {
+            outbound_bytes_max: request.len(),
+            ..Settings::from(&Config::default())
+        };
+        let mut shard = with_one_connection(settings, router);
+        shard.io.completions.push(Completion::Received {
+            id: shard.connections.ids().next().unwrap(),
+            result: Ok(request),
+            more: true,
+        });
+        shard.turn(2);
+        assert_eq!(asked(&shard, "Send"), 1);
+        shard.drain(3);
+        shard.turn(3);
+        assert_eq!(asked(&shard, "CancelSend"), 0);
+    }
+
+    /// A stop that came when a drain's time was over, and the last words were on their way, once
+    /// changed nothing: it took as long as those may, however short `timeouts.stop_ms` was.
+    #[test]
+    fn a_stop_cuts_the_last_words_of_a_drain_short() {
+        const DRAIN_US: u64 = 1_000;
+        const STOP_US: u64 = 10;
+        let settings = Settings {
+            drain_us: DRAIN_US,
+            stop_us: STOP_US,
+            ..Settings::from(&Config::default())
+        };
+        let mut shard = with_one_connection(settings, Router::new());
+        shard.drain(2);
+        shard.turn(2 + DRAIN_US);
+        assert_eq!(asked(&shard, "CancelSend"), 0);
+
+        shard.stop(2 + DRAIN_US);
+        shard.turn(2 + DRAIN_US + STOP_US);
         assert_eq!(asked(&shard, "CancelSend"), 1);
     }
 }

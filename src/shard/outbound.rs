@@ -11,6 +11,8 @@ pub(super) struct Outbound {
     queued: Vec<u8>,
     /// Bytes of the send in flight; 0 when there is none.
     in_flight_bytes: usize,
+    /// Memory of the send in flight, in bytes.
+    in_flight_memory_bytes: usize,
 }
 
 impl Outbound {
@@ -33,6 +35,14 @@ impl Outbound {
         }
     }
 
+    /// Gives back memory that the queue, which may stay as it is for long, does not fill.
+    pub(super) fn trim(&mut self) {
+        if self.queued.capacity() > self.queued.len() + self.queued.len() / 4 {
+            // A new block: allocators keep one of which half is still used.
+            self.queued = self.queued.as_slice().to_vec();
+        }
+    }
+
     /// Bytes that the kernel has not taken yet.
     #[inline]
     pub(super) fn bytes(&self) -> usize {
@@ -43,6 +53,12 @@ impl Outbound {
     #[inline]
     pub(super) fn in_flight_bytes(&self) -> usize {
         self.in_flight_bytes
+    }
+
+    /// Memory that is held for what has not been taken yet, in bytes.
+    #[inline]
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.queued.capacity() + self.in_flight_memory_bytes
     }
 
     /// Whether there is something to send and no send in flight.
@@ -57,6 +73,7 @@ impl Outbound {
         debug_assert!(self.is_ready());
         let bytes = std::mem::take(&mut self.queued);
         self.in_flight_bytes = bytes.len();
+        self.in_flight_memory_bytes = bytes.capacity();
         SendBuffer { bytes, sent: 0 }
     }
 
@@ -72,6 +89,7 @@ impl Outbound {
         buffer.sent += taken_bytes;
         self.in_flight_bytes = buffer.remaining().len();
         if self.in_flight_bytes == 0 {
+            self.in_flight_memory_bytes = 0;
             spare.give(buffer.bytes);
             return None;
         }
@@ -81,6 +99,7 @@ impl Outbound {
     /// The send in flight has come back and there will be no other.
     pub(super) fn end_send(&mut self, buffer: SendBuffer, spare: &mut SpareBuffers) {
         self.in_flight_bytes = 0;
+        self.in_flight_memory_bytes = 0;
         spare.give(buffer.bytes);
     }
 
@@ -175,6 +194,8 @@ mod tests {
                     }
                 }
                 prop_assert_eq!(outbound.bytes(), model.len());
+                let sending_bytes = in_flight.as_ref().map_or(0, |send| send.bytes.capacity());
+                prop_assert_eq!(outbound.memory_bytes(), outbound.queued.capacity() + sending_bytes);
                 prop_assert_eq!(outbound.is_ready(), in_flight.is_none() && !model.is_empty());
                 if model.is_empty() {
                     prop_assert_eq!(outbound.queued.capacity(), 0, "memory held for nothing");

@@ -1,5 +1,13 @@
 //! A shard in production: the glommio task that turns it, submits and parks.
 //!
+//! A shard without work waits in three steps: it looks for some (`shards.busy_poll_us`), then sleeps
+//! in its own ring, which is one system call, and where that brings nothing for a while it parks
+//! inside glommio, which costs more but lets the executor's other tasks sleep as well. While
+//! asynchronous handlers are at work it parks at once, since they are what is waited for.
+//!
+//! Whoever wants something of a shard (to stop, or to tell it something) writes to an eventfd that
+//! the ring watches: so the ring alone has to be waited for, and it wakes glommio through another.
+//!
 //! Invariant: whenever the shard's task waits inside glommio, an event of the kernel's is due or
 //! armed that wakes it; it never relies on glommio's word that it is runnable. For glommio (0.12)
 //! takes an executor whose preemption timer has fired before it ran anything for idle, and sleeps
@@ -11,6 +19,7 @@ mod ring_io;
 
 use std::io;
 use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -18,9 +27,10 @@ use std::time::Duration;
 
 use self::parking::Parking;
 use self::ring_io::RingIo;
+use super::mesh::Mesh;
 use super::settings::Settings;
 use super::stats::Stats;
-use super::{Shard, Turn};
+use super::{Loads, Message, Shard, Turn};
 use crate::handler::Router;
 use crate::metrics::Counters;
 use crate::sys::clock::Clock;
@@ -34,6 +44,10 @@ const YIELD_US: u64 = 2000;
 /// The same while asynchronous handlers are at work.
 const YIELD_TO_HANDLERS_US: u64 = 100;
 
+/// How long a shard without work sleeps in its ring before it parks inside glommio, in microseconds;
+/// meanwhile the executor's other tasks wait.
+const SLEEP_US: u64 = 1000;
+
 /// How long a parked shard leaves handlers at work unattended, in microseconds; see above.
 const GUARD_US: u64 = 10_000;
 
@@ -41,19 +55,26 @@ const GUARD_US: u64 = 10_000;
 #[derive(Debug)]
 pub(crate) struct Control {
     request: AtomicU8,
-    wakeup: Wakeup,
+    notices: Wakeup,
 }
 
 const NO_REQUEST: u8 = 0;
-const STOP: u8 = 1;
-const STOP_AT_ONCE: u8 = 2;
+const DRAIN: u8 = 1;
+const STOP: u8 = 2;
+const STOP_AT_ONCE: u8 = 3;
 
 impl Control {
-    pub(crate) fn new() -> io::Result<Control> {
-        Ok(Control {
+    /// One for the shard that watches this eventfd.
+    pub(crate) fn new(notices: Wakeup) -> Control {
+        Control {
             request: AtomicU8::new(NO_REQUEST),
-            wakeup: Wakeup::new()?,
-        })
+            notices,
+        }
+    }
+
+    /// Has the shard drain.
+    pub(crate) fn drain(&self) {
+        self.ask(DRAIN);
     }
 
     /// Has the shard stop.
@@ -68,7 +89,7 @@ impl Control {
 
     fn ask(&self, request: u8) {
         self.request.fetch_max(request, Ordering::Release);
-        self.wakeup.wake();
+        self.notices.wake();
     }
 
     fn request(&self) -> u8 {
@@ -76,9 +97,19 @@ impl Control {
     }
 }
 
+/// The eventfds of a shard.
+pub(super) struct Wakeups {
+    /// The ring's, to wake a shard that is parked: completions are there.
+    pub(super) completions: Wakeup,
+    /// Other threads'.
+    pub(super) notices: Wakeup,
+}
+
 /// What it takes to run a shard.
 pub(crate) struct Start<S> {
     pub(crate) number: u16,
+    pub(crate) loads: Arc<Loads>,
+    pub(crate) mesh: Mesh<Message<OwnedFd>>,
     pub(crate) settings: Settings,
     pub(crate) busy_poll_us: u64,
     /// How often a line of figures is logged; `None` for never.
@@ -86,7 +117,8 @@ pub(crate) struct Start<S> {
     pub(crate) router: Router<S>,
     pub(crate) state: Rc<S>,
     pub(crate) listeners: Vec<TcpListener>,
-    pub(crate) control: Arc<Control>,
+    /// Those of all shards.
+    pub(crate) controls: Arc<Vec<Control>>,
 }
 
 /// Runs a shard on the glommio executor of this thread, until it is told to stop. Calls `ready`
@@ -98,13 +130,23 @@ pub(crate) struct Start<S> {
 pub(crate) async fn run<S: 'static>(start: Start<S>, ready: impl FnOnce()) -> io::Result<Counters> {
     let listeners = start.listeners.len();
     let registered_max = host::registered_files_max(start.settings.connections_max);
-    let wakeup = start.control.wakeup.clone();
-    let io = RingIo::new(start.number, start.listeners, registered_max, wakeup)?;
+    let completions = Wakeup::new()?;
+    let wakeups = Wakeups {
+        completions: completions.clone(),
+        notices: start.controls[usize::from(start.number)].notices.clone(),
+    };
+    let io = RingIo::new(
+        start.number,
+        start.listeners,
+        registered_max,
+        wakeups,
+        start.mesh,
+    )?;
     let finished = Rc::clone(&io.finished);
-    let parking = Parking::new(start.control.wakeup.clone(), finished)?;
+    let parking = Parking::new(completions.clone(), finished)?;
     let mut shard = Shard::new(
         io,
-        start.number,
+        (start.number, start.loads),
         listeners,
         start.settings,
         start.router,
@@ -112,8 +154,10 @@ pub(crate) async fn run<S: 'static>(start: Start<S>, ready: impl FnOnce()) -> io
     );
     let mut runner = Runner {
         clock: Clock::start(),
-        control: start.control,
+        number: usize::from(start.number),
+        controls: start.controls,
         busy_poll_us: start.busy_poll_us,
+        completions,
         parking,
         request: NO_REQUEST,
         yielded_at_us: 0,
@@ -132,8 +176,11 @@ pub(crate) async fn run<S: 'static>(start: Start<S>, ready: impl FnOnce()) -> io
 /// The loop around the turns.
 struct Runner {
     clock: Clock,
-    control: Arc<Control>,
+    number: usize,
+    controls: Arc<Vec<Control>>,
     busy_poll_us: u64,
+    /// What wakes the shard when it is parked.
+    completions: Wakeup,
     parking: Parking,
     /// The latest request that was carried out.
     request: u8,
@@ -153,7 +200,9 @@ impl Runner {
                 shard.io_mut().ring.enter()?;
             }
             let now_us = self.clock.now_us();
-            let turn = shard.turn(now_us);
+            let mut turn = shard.turn(now_us);
+            // A shard that accepted nobody, since its messages waited, has to look again.
+            turn.worked |= shard.io_mut().tell_others();
             if turn.stopped {
                 return Ok(());
             }
@@ -174,14 +223,14 @@ impl Runner {
         } else {
             YIELD_TO_HANDLERS_US
         };
-        now_us >= self.yielded_at_us + interval_us || self.control.request() > self.request
+        now_us >= self.yielded_at_us + interval_us || self.request_now() > self.request
     }
 
     /// Lets the executor's other tasks run, and looks after what is not the messages' business.
     async fn let_others_run<S: 'static>(&mut self, shard: &mut Shard<RingIo, S>) -> io::Result<()> {
         // What the turn asked for need not wait for the others.
         shard.io_mut().ring.enter()?;
-        self.control.wakeup.wake();
+        self.completions.wake();
         self.park(shard, None).await
     }
 
@@ -202,18 +251,24 @@ impl Runner {
         Ok(())
     }
 
+    #[inline]
+    fn request_now(&self) -> u8 {
+        self.controls[self.number].request()
+    }
+
     fn carry_out_requests<S: 'static>(&mut self, shard: &mut Shard<RingIo, S>) {
-        let request = self.control.request();
+        let request = self.request_now();
         if request > self.request {
             self.request = request;
             match request {
+                DRAIN => shard.drain(self.clock.now_us()),
                 STOP => shard.stop(self.clock.now_us()),
                 _ => shard.stop_at_once(self.clock.now_us()),
             }
         }
     }
 
-    /// Waits until there is something to do: looks for it a while, then parks.
+    /// Waits until there is something to do: looks for it a while, sleeps in the ring, then parks.
     async fn wait<S: 'static>(
         &mut self,
         shard: &mut Shard<RingIo, S>,
@@ -223,32 +278,61 @@ impl Runner {
         // Handlers at work have better use for the core than looking.
         let handling = shard.handlers() > 0;
         let idle_since_us = *self.idle_since_us.get_or_insert(now_us);
-        let park_at_us = idle_since_us + if handling { 0 } else { self.busy_poll_us };
         let guard_at_us = handling.then_some(now_us + GUARD_US);
         let wake_at_us = [turn.wake_at_us, self.stats.due_at_us, guard_at_us]
             .into_iter()
             .flatten()
-            .min();
-        let look_until_us = wake_at_us.map_or(park_at_us, |at_us| at_us.min(park_at_us));
+            .min()
+            .unwrap_or(u64::MAX);
+        if !handling {
+            let look_until_us = idle_since_us + self.busy_poll_us;
+            if self.look(shard, look_until_us.min(wake_at_us)) {
+                return Ok(());
+            }
+        }
+        if shard.io_mut().mesh.fall_asleep() {
+            let sleep_until_us = (idle_since_us + self.busy_poll_us + SLEEP_US).min(wake_at_us);
+            let now_us = self.clock.now_us();
+            if !handling && now_us < sleep_until_us {
+                let timeout = Duration::from_micros(sleep_until_us - now_us);
+                shard.io_mut().ring.wait(timeout)?;
+            } else {
+                self.park_until(shard, wake_at_us).await?;
+            }
+        }
+        shard.io_mut().mesh.wake_up();
+        Ok(())
+    }
+
+    /// Looks for work until then. Gives back whether there is any.
+    fn look<S: 'static>(&mut self, shard: &mut Shard<RingIo, S>, until_us: u64) -> bool {
         loop {
             if shard.io_mut().is_due() {
-                return Ok(());
+                return true;
             }
             let now_us = self.clock.now_us();
-            if now_us >= look_until_us {
-                break;
+            if now_us >= until_us {
+                return false;
             }
             if self.must_yield(shard, now_us) {
-                return Ok(());
+                return true;
             }
             std::hint::spin_loop();
         }
+    }
+
+    async fn park_until<S: 'static>(
+        &mut self,
+        shard: &mut Shard<RingIo, S>,
+        wake_at_us: u64,
+    ) -> io::Result<()> {
         let ring = &mut shard.io_mut().ring;
         ring.enable_wakeups();
         // Completions from before wake nobody: look once more.
         ring.enter()?;
         if !shard.io_mut().is_due() {
-            let timeout_us = wake_at_us.map(|at_us| at_us.saturating_sub(self.clock.now_us()));
+            let timeout_us =
+                (wake_at_us < u64::MAX).then(|| wake_at_us.saturating_sub(self.clock.now_us()));
             self.park(shard, timeout_us).await?;
         }
         shard.io_mut().ring.disable_wakeups();

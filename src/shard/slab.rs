@@ -100,6 +100,31 @@ impl<T> Slab<T> {
         }
     }
 
+    /// The id of the value in this slot, if there is one.
+    pub(super) fn id_at(&self, slot: u32) -> Option<ConnectionId> {
+        let entry = self.slots.get(slot as usize)?;
+        matches!(entry.content, Content::Occupied(_)).then_some(ConnectionId {
+            shard: self.shard,
+            slot,
+            generation: entry.generation,
+        })
+    }
+
+    /// All values and their ids, by slot.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (ConnectionId, &T)> {
+        (0..).zip(&self.slots).filter_map(|(slot, entry)| {
+            let Content::Occupied(value) = &entry.content else {
+                return None;
+            };
+            let id = ConnectionId {
+                shard: self.shard,
+                slot,
+                generation: entry.generation,
+            };
+            Some((id, value))
+        })
+    }
+
     /// Takes the value with this id out, if it is still there. The id is void from here on.
     pub(super) fn remove(&mut self, id: ConnectionId) -> Option<T> {
         let slot = self.slots.get_mut(id.slot as usize)?;
@@ -123,15 +148,8 @@ impl<T> Slab<T> {
     }
 
     /// The ids of all values, by slot.
-    pub(super) fn ids(&self) -> impl Iterator<Item = ConnectionId> + '_ {
-        let shard = self.shard;
-        (0..).zip(&self.slots).filter_map(move |(slot, entry)| {
-            matches!(entry.content, Content::Occupied(_)).then_some(ConnectionId {
-                shard,
-                slot,
-                generation: entry.generation,
-            })
-        })
+    pub(super) fn ids(&self) -> impl Iterator<Item = ConnectionId> {
+        self.iter().map(|(id, _)| id)
     }
 
     fn pop_free(&mut self) -> Option<u32> {

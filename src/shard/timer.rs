@@ -79,7 +79,9 @@ struct Link {
     next: u32,
 }
 
-const _: () = assert!(size_of::<Link>() == 16, "four to a line of cache");
+/// What a slot's timer takes, in bytes.
+pub const TIMER_BYTES: usize = size_of::<Link>();
+const _: () = assert!(TIMER_BYTES == 16, "four to a line of cache");
 
 impl Bucket {
     const EMPTY: Bucket = Bucket {

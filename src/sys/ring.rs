@@ -35,6 +35,9 @@ const SUBMISSIONS: u32 = 1024;
 /// Completion queue entries: several times as many, since one multishot operation completes often.
 const COMPLETIONS: u32 = 8192;
 
+/// What a watched eventfd is polled for.
+const POLL_IN: u32 = libc::POLLIN.unsigned_abs() as u32;
+
 /// How long dropping the ring waits for the kernel to let go of what is in flight.
 const DROP_WAIT: Duration = Duration::from_secs(5);
 
@@ -108,6 +111,8 @@ pub(crate) struct Ring {
     in_flight: usize,
     /// Kept for as long as the ring may write to it.
     _wakeup: Wakeup,
+    /// What is watched, for as long as the ring lives.
+    watched: Option<Wakeup>,
 }
 
 /// What a completion is of: the highest byte of its user data.
@@ -118,6 +123,7 @@ enum Kind {
     Accept = 1,
     Receive = 2,
     Send = 3,
+    Watch = 4,
 }
 
 impl Kind {
@@ -132,6 +138,7 @@ impl Kind {
             1 => Kind::Accept,
             2 => Kind::Receive,
             3 => Kind::Send,
+            4 => Kind::Watch,
             _ => Kind::Unwatched,
         }
     }
@@ -170,6 +177,7 @@ impl Ring {
             slots,
             in_flight: 0,
             _wakeup: wakeup,
+            watched: None,
         };
         ring.disable_wakeups();
         Ok(ring)
@@ -197,6 +205,25 @@ impl Ring {
                 fd: listener.into(),
                 registered: None,
             }));
+    }
+
+    /// From now on, a wake-up of this eventfd ends the waiting of this ring, and counts as a
+    /// completion where completions wake the shard. Call it once.
+    pub(crate) fn watch(&mut self, notices: Wakeup) {
+        self.watched = Some(notices);
+        self.watch_on();
+    }
+
+    fn watch_on(&mut self) {
+        let Some(notices) = &self.watched else {
+            return;
+        };
+        let entry = opcode::PollAdd::new(Fd(notices.as_raw_fd()), POLL_IN)
+            .multi(true)
+            .build()
+            .user_data(Kind::Watch.user_data(0));
+        self.in_flight += 1;
+        self.push(entry);
     }
 
     /// Accepts no more from a listener.
@@ -235,10 +262,6 @@ impl Ring {
     /// would take bytes that are the other ring's, and a send that the kernel has not got yet
     /// looks its descriptor up when that may be another connection's. Until this ring is entered
     /// next, its table may still hold the connection open, whoever closes the descriptor.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "for shards that hand connections on")
-    )]
     pub(crate) fn release(&mut self, mut socket: Socket) -> OwnedFd {
         self.check_own(&socket);
         let Some(OpenSocket { fd, registered }) = socket.open.take() else {
@@ -255,6 +278,19 @@ impl Ring {
         let entry = opcode::RecvMulti::new(fd, GROUP)
             .build()
             .flags(flags)
+            .user_data(Kind::Receive.user_data(token.0));
+        self.in_flight += 1;
+        self.push(entry);
+    }
+
+    /// Receives from a socket once, as much as is there and fits one buffer.
+    pub(crate) fn receive_once(&mut self, token: Token, socket: &Socket) {
+        let (fd, flags) = self.target(socket);
+        // No memory is named: the kernel takes one of the ring's own buffers, as long as that is.
+        let entry = opcode::Recv::new(fd, std::ptr::null_mut(), 0)
+            .buf_group(GROUP)
+            .build()
+            .flags(flags | Flags::BUFFER_SELECT)
             .user_data(Kind::Receive.user_data(token.0));
         self.in_flight += 1;
         self.push(entry);
@@ -439,6 +475,18 @@ impl Ring {
         }
         match kind {
             Kind::Unwatched => None,
+            Kind::Watch => {
+                if let Some(notices) = &self.watched {
+                    notices.clear();
+                }
+                let is_cancelled =
+                    matches!(&result, Err(error) if error.raw_os_error() == Some(libc::ECANCELED));
+                // Cancelled it is only at the ring's end.
+                if !more && !is_cancelled {
+                    self.watch_on();
+                }
+                None
+            }
             Kind::Accept => Some(Event::Accepted {
                 listener: usize::try_from(number).unwrap_or(usize::MAX),
                 result: result.map(|fd| {

@@ -5,6 +5,11 @@ use std::net::{SocketAddr, TcpListener};
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
+/// Bytes that the kernel keeps for a connection beyond what the network takes now. Without this, it
+/// keeps megabytes for a peer that does not read, and a peer that reads slowly makes no progress
+/// to be seen until it has taken a third of them.
+const UNSENT_BYTES: u32 = 128 * 1024;
+
 /// Listens on one address with so many sockets, so that every shard has one of its own. The kernel
 /// spreads connections over them by a hash of the addresses.
 ///
@@ -44,8 +49,9 @@ fn open(address: SocketAddr, share: bool) -> io::Result<Socket> {
     )?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(share)?;
-    // Accepted sockets inherit it.
+    // Accepted sockets inherit these.
     socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_notsent_lowat(UNSENT_BYTES)?;
     if address.is_ipv6() {
         // So that 0.0.0.0 and [::] can be listened on side by side.
         socket.set_only_v6(true)?;
@@ -69,6 +75,16 @@ mod tests {
             assert_eq!(listener.local_addr().unwrap(), bound);
         }
         TcpStream::connect(bound).unwrap();
+    }
+
+    #[test]
+    fn accepted_sockets_inherit_what_listeners_have() {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let (bound, listeners) = listen(any, 8, 1).unwrap();
+        let _client = TcpStream::connect(bound).unwrap();
+        let accepted = Socket::from(listeners[0].accept().unwrap().0);
+        assert!(accepted.tcp_nodelay().unwrap());
+        assert_eq!(accepted.tcp_notsent_lowat().unwrap(), UNSENT_BYTES);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use corelane::client::{Client, ClientError, Reply as ClientReply};
 use corelane::metrics::CloseCause;
-use corelane::protocol::{HEADER_BYTES, codes};
+use corelane::protocol::{HEADER_BYTES, Reason, codes};
 use corelane::{Server, ServerHandle, StartError, apps};
 
 use crate::support::backlogged::Backlogged;
@@ -183,6 +183,7 @@ fn handlers_that_wait_are_dropped_by_a_stop() {
     server.handle().stop();
     for peer in &mut peers {
         peer.expect(codes::ECHO, b"before");
+        peer.expect_error(WAIT, Reason::ShuttingDown);
         peer.expect_end();
     }
     drop(peers);

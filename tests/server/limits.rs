@@ -3,13 +3,14 @@
 use std::collections::VecDeque;
 use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
+use std::thread::{self, sleep};
+use std::time::{Duration, Instant};
 
 use corelane::protocol::codes;
 use rustix::process::Signal;
 
 use crate::support::peer::{Peer, frame};
-use crate::support::program::{serve, start_limited};
+use crate::support::program::{Program, serve, start_limited};
 use crate::support::waiting::{until, until_still};
 
 #[test]
@@ -88,6 +89,7 @@ fn a_server_without_descriptors_waits_and_serves_who_came_when_there_are_some() 
     let words = [
         &["--listen", "127.0.0.1:0", "--shards", "1"][..],
         &["--set", "shards.pin=false", "--set", "log.level=debug"],
+        &["--set", "shards.busy_poll_us=0"],
     ];
     let server = start_limited("ulimit -n 70", &words.concat());
     let mut peers: VecDeque<Peer> = (0..60)
@@ -99,6 +101,7 @@ fn a_server_without_descriptors_waits_and_serves_who_came_when_there_are_some() 
         .collect();
     // Who leaves makes room for the next.
     server.wait_for_log("accepting pauses until there is room");
+    assert_waits_idly(&server);
     while let Some(mut peer) = peers.pop_front() {
         peer.expect(codes::ECHO, b"served in the end");
     }
@@ -110,4 +113,14 @@ fn a_server_without_descriptors_waits_and_serves_who_came_when_there_are_some() 
     // One line each time that there was no room again, not one for each time it tried.
     let closes = logged("closed connection=");
     assert!(logged("accepting pauses") <= closes + 1);
+}
+
+/// Asserts that the server does nearly nothing while it waits for room: it tries ten times a second.
+/// That nothing happens can only be seen over some time.
+#[track_caller]
+fn assert_waits_idly(server: &Program) {
+    let (began, used) = (Instant::now(), server.cpu_time());
+    sleep(Duration::from_secs(1));
+    let used = server.cpu_time().saturating_sub(used);
+    assert!(used * 4 < began.elapsed(), "it has used {used:?}");
 }

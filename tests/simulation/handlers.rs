@@ -1,20 +1,14 @@
-//! The handlers under test, and what they notice themselves: whether they are called in order,
-//! one at a time, for one peer a connection.
-//!
-//! Panics are caught by the shard, so nothing here asserts: see [`Violations`].
+//! The handlers under test. Panics are caught by the shard, so nothing here asserts: what is wrong
+//! is told to the [`State`].
 
-use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
-use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context as TaskContext, Poll, Waker};
+use std::task::{Context as TaskContext, Poll};
 
 use corelane::handler::{ConnectionId, Reply, Request, Router};
 use corelane::protocol::Reason;
 
-use crate::model;
-use crate::random::Random;
+use crate::state::State;
 use crate::wire::u16_at;
 
 /// Message codes, and what their handlers do. Every body begins with the peer's number and the
@@ -23,6 +17,7 @@ pub(crate) mod code {
     pub(crate) const PING: u16 = 0;
     pub(crate) const ECHO: u16 = 1;
     pub(crate) const ERROR: u16 = 2;
+    pub(crate) const GOAWAY: u16 = 3;
     /// Answers how often the connection has asked.
     pub(crate) const COUNT: u16 = 1000;
     pub(crate) const ASYNC_ECHO: u16 = 1001;
@@ -48,6 +43,29 @@ pub(crate) mod code {
     /// An asynchronous one that panics before there is a future.
     pub(crate) const PANIC_AT_START: u16 = 1016;
     pub(crate) const UNKNOWN: u16 = 1017;
+
+    /// Those that have a handler.
+    pub(crate) const ALL: [u16; 19] = [
+        PING,
+        ECHO,
+        COUNT,
+        ASYNC_ECHO,
+        NONE,
+        ASYNC_NONE,
+        ERROR_REPLY,
+        ASYNC_ERROR_REPLY,
+        WITH_CODE,
+        ASYNC_WITH_CODE,
+        REVERSED,
+        AMPLIFY,
+        OVERSIZED,
+        OVERSIZED_IN_PLACE,
+        ASYNC_OVERSIZED,
+        PANIC,
+        PANIC_HALFWAY,
+        ASYNC_PANIC,
+        PANIC_AT_START,
+    ];
 }
 
 /// What [`code::AMPLIFY`] fills its reply with.
@@ -60,200 +78,6 @@ pub(crate) const ON_PURPOSE: &str = "on purpose";
 pub(crate) fn error_text(body: &[u8]) -> String {
     let times = usize::from(body.get(6).copied().unwrap_or(1));
     format!("{}/{} ", u16_at(body, 0), u16_at(body, 2)).repeat(times)
-}
-
-/// What went wrong where no assertion helps, because the shard would catch its panic.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Violations(Rc<RefCell<Vec<String>>>);
-
-impl Violations {
-    pub(crate) fn add(&self, violation: fmt::Arguments<'_>) {
-        self.0.borrow_mut().push(violation.to_string());
-    }
-
-    pub(crate) fn assert_none(&self) {
-        let violations = self.0.borrow();
-        assert!(violations.is_empty(), "{}", violations.join("\n"));
-    }
-}
-
-/// How the shard stands with one peer.
-#[derive(Debug)]
-pub(crate) struct Flow {
-    requests: Vec<model::Request>,
-    /// Bytes that the shard knows to have been sent to it.
-    pub(crate) sent_bytes: usize,
-    /// The last request that a handler got.
-    handled: Option<u16>,
-    /// An asynchronous handler got it.
-    handled_async: bool,
-    at_work: bool,
-}
-
-impl Flow {
-    pub(crate) fn new(requests: Vec<model::Request>) -> Flow {
-        Flow {
-            requests,
-            sent_bytes: 0,
-            handled: None,
-            handled_async: false,
-            at_work: false,
-        }
-    }
-
-    /// Bytes that at least wait for this peer, if the shard has answered all that it handled.
-    pub(crate) fn queued_bytes_min(&self) -> Option<usize> {
-        let handled = self.handled.filter(|_| !self.handled_async)?;
-        let answered_bytes = self.requests[usize::from(handled)].after_bytes;
-        Some(answered_bytes.saturating_sub(self.sent_bytes))
-    }
-
-    /// Bytes that the replies to what synchronous handlers got have at least.
-    pub(crate) fn answered_bytes_min(&self) -> usize {
-        self.handled.map_or(0, |handled| {
-            let request = &self.requests[usize::from(handled)];
-            if self.handled_async {
-                request.before_bytes
-            } else {
-                request.after_bytes
-            }
-        })
-    }
-
-    /// Where the stream goes on behind the request that an asynchronous handler works on.
-    pub(crate) fn at_work_ends_at(&self) -> Option<usize> {
-        let handled = self.handled.filter(|_| self.at_work)?;
-        Some(self.requests[usize::from(handled)].ends_at)
-    }
-}
-
-/// The state of the shard under test.
-#[derive(Debug)]
-pub(crate) struct State {
-    pub(crate) violations: Violations,
-    pub(crate) now_us: Cell<u64>,
-    /// One a peer.
-    pub(crate) flows: RefCell<Vec<Flow>>,
-    connections: RefCell<BTreeMap<ConnectionId, Seen>>,
-    sleepers: RefCell<Vec<(u64, Waker)>>,
-    random: RefCell<Random>,
-    frame_bytes_max: usize,
-    outbound_high_bytes: usize,
-    /// Out of a hundred handlers.
-    long_naps_percent: u64,
-}
-
-#[derive(Debug)]
-struct Seen {
-    peer: u16,
-    counted: u32,
-    at_work: bool,
-}
-
-impl State {
-    pub(crate) fn new(
-        random: Random,
-        flows: Vec<Flow>,
-        settings: &corelane::shard::Settings,
-        long_naps_percent: u64,
-    ) -> State {
-        State {
-            violations: Violations::default(),
-            now_us: Cell::new(0),
-            flows: RefCell::new(flows),
-            connections: RefCell::default(),
-            sleepers: RefCell::default(),
-            random: RefCell::new(random),
-            frame_bytes_max: settings.frame_bytes_max,
-            outbound_high_bytes: settings.outbound_high_bytes,
-            long_naps_percent,
-        }
-    }
-
-    /// Wakes the handlers whose nap is over.
-    pub(crate) fn wake_sleepers(&self) {
-        let now_us = self.now_us.get();
-        self.sleepers.borrow_mut().retain(|(until_us, waker)| {
-            if *until_us <= now_us {
-                waker.wake_by_ref();
-            }
-            *until_us > now_us
-        });
-    }
-
-    pub(crate) fn next_wake_us(&self) -> Option<u64> {
-        self.sleepers.borrow().iter().map(|(at_us, _)| *at_us).min()
-    }
-
-    /// A PING came.
-    fn enter_ping(&self, id: ConnectionId) {
-        if self
-            .connections
-            .borrow()
-            .get(&id)
-            .is_some_and(|s| s.at_work)
-        {
-            self.violations.add(format_args!(
-                "{id}: handled a PING while a handler is at work"
-            ));
-        }
-    }
-
-    /// A request came.
-    fn enter(&self, id: ConnectionId, body: &[u8], is_async: bool) {
-        if body.len() < 4 {
-            self.violations
-                .add(format_args!("{id}: nobody sent the body {body:?}"));
-            return;
-        }
-        let (peer, number) = (u16_at(body, 0), u16_at(body, 2));
-        let mut connections = self.connections.borrow_mut();
-        let seen = connections.entry(id).or_insert(Seen {
-            peer,
-            counted: 0,
-            at_work: false,
-        });
-        let mut flows = self.flows.borrow_mut();
-        let flow = &mut flows[usize::from(peer)];
-        let violations = &self.violations;
-        if seen.peer != peer {
-            violations.add(format_args!("{id} is peer {}, not {peer}", seen.peer));
-        }
-        if seen.at_work {
-            violations.add(format_args!(
-                "{id}: request {number} is handled while a handler is at work"
-            ));
-        }
-        if flow.handled.is_some_and(|handled| handled >= number) {
-            violations.add(format_args!("{id}: request {number} came out of order"));
-        }
-        let Some(request) = flow.requests.get(usize::from(number)) else {
-            violations.add(format_args!(
-                "{id}: request {number} is handled after the end"
-            ));
-            return;
-        };
-        let queued_bytes = request.before_bytes.saturating_sub(flow.sent_bytes);
-        if queued_bytes >= self.outbound_high_bytes {
-            violations.add(format_args!(
-                "{id}: request {number} is handled although {queued_bytes} bytes are queued"
-            ));
-        }
-        flow.handled = Some(number);
-        flow.handled_async = is_async;
-        flow.at_work = is_async;
-        seen.at_work = is_async;
-    }
-
-    fn count(&self, id: ConnectionId) -> u32 {
-        self.connections
-            .borrow_mut()
-            .get_mut(&id)
-            .map_or(0, |seen| {
-                seen.counted += 1;
-                seen.counted
-            })
-    }
 }
 
 /// An asynchronous handler is at work for as long as this lives.
@@ -273,15 +97,11 @@ impl AtWork {
 
     /// Waits for some random while.
     fn nap(&self) -> Nap {
-        let mut random = self.state.random.borrow_mut();
+        let (times, longest_us) = self.state.draw_naps();
         Nap {
             state: Rc::clone(&self.state),
-            times: random.between(0, 3),
-            longest_us: if random.percent(self.state.long_naps_percent) {
-                100_000
-            } else {
-                400
-            },
+            times,
+            longest_us,
             until_us: 0,
         }
     }
@@ -289,10 +109,7 @@ impl AtWork {
 
 impl Drop for AtWork {
     fn drop(&mut self) {
-        if let Some(seen) = self.state.connections.borrow_mut().get_mut(&self.id) {
-            seen.at_work = false;
-            self.state.flows.borrow_mut()[usize::from(seen.peer)].at_work = false;
-        }
+        self.state.leave(self.id);
     }
 }
 
@@ -313,15 +130,9 @@ impl Future for Nap {
                 return Poll::Ready(());
             }
             self.times -= 1;
-            let longest_us = self.longest_us;
-            let nap_us = self.state.random.borrow_mut().between_us(0, longest_us);
-            self.until_us = now_us + nap_us;
+            self.until_us = now_us + self.state.draw_us(self.longest_us);
         }
-        let waker = context.waker().clone();
-        self.state
-            .sleepers
-            .borrow_mut()
-            .push((self.until_us, waker));
+        self.state.sleep(self.until_us, context.waker().clone());
         Poll::Pending
     }
 }

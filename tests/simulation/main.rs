@@ -1,11 +1,13 @@
-//! The shard in a simulation: the real event loop over an [`Io`](corelane::shard::Io) that does
-//! whatever a kernel and a network may do, in virtual time, by the seed.
+//! Shards in a simulation: the real event loops over an [`Io`](corelane::shard::Io) that does
+//! whatever a kernel, a network and a mesh may do, in virtual time, by the seed.
 //!
-//! Each seed is one run: a few peers with scripts, limits and faults of its own. After every turn
-//! the shard is judged by what the protocol and the contract of `Io` say: replies in order and
-//! whole and for nobody else, one send and one receive in flight, buffers given back, every socket
-//! closed once, every counter right. At the end whoever kept to the rules must have got all of its
-//! replies.
+//! Each seed is one run: one to three shards and a few peers, with scripts, limits and faults of its
+//! own. After every turn the shard is judged by what the protocol and the contract of `Io` say:
+//! replies in order and whole and for nobody else, one send and one receive in flight, buffers given
+//! back, every socket closed once, every counter right, nobody cut off before it is time or long
+//! after, nobody starved by others. At the end whoever kept to the rules must have got all of its
+//! replies, every connection must have ended for one cause that it had, and nothing may be counted
+//! or held any more.
 //!
 //! A run that fails prints its seed. `CORELANE_SEED=2000123 cargo test --test simulation -- --nocapture`
 //! runs that one alone and prints what happened in it; `CORELANE_SEEDS=10000` runs so many seeds
@@ -16,15 +18,23 @@
     clippy::cast_possible_truncation, // numbers here are small by construction
 )]
 
+mod contract;
+mod ends;
 mod executor;
 mod handlers;
 mod invariants;
 mod io;
+mod kernel;
+mod life;
+mod limits;
 mod model;
+mod network;
 mod peer;
 mod random;
 mod run;
 mod scenario;
+mod state;
+mod stream;
 mod wire;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -44,33 +54,42 @@ const TRACE_LINES: usize = 40;
 
 #[test]
 fn calm_peers_get_every_reply_and_every_number_is_right() {
-    let seen = run_class(Class::Calm, 450);
+    let seen = run_class(Class::Calm, 400);
     seen.has("short sends", |counters| counters.short_sends);
     seen.has("pauses", |counters| counters.receive_pauses);
     seen.has("empty pools", |counters| counters.buffers_exhausted);
-    for cause in CloseCause::ALL {
-        // Nobody breaks anything, and the shard stops when nothing else is left to do.
-        if cause != CloseCause::Reset {
-            seen.has(cause.name(), |counters| counters.closed(cause));
-        }
-    }
+    // Nobody breaks anything, and the shards stop when nothing else is left to do.
+    seen.has_ends(&[
+        CloseCause::PeerClosed,
+        CloseCause::BadLength,
+        CloseCause::BadFrames,
+        CloseCause::HandlerPanic,
+        CloseCause::HandlerFailed,
+        CloseCause::Stop,
+    ]);
 }
 
 #[test]
 fn faults_hurt_nobody_else() {
-    let seen = run_class(Class::Faulty, 500);
+    let seen = run_class(Class::Faulty, 550);
     seen.has("full hosts", |counters| counters.accept_failures);
     seen.has("late replies", |counters| counters.late_replies);
-    for cause in CloseCause::ALL {
-        seen.has(cause.name(), |counters| counters.closed(cause));
-    }
+    seen.has_ends(&[
+        CloseCause::PeerClosed,
+        CloseCause::Reset,
+        CloseCause::BadLength,
+        CloseCause::BadFrames,
+        CloseCause::HandlerPanic,
+        CloseCause::HandlerFailed,
+        CloseCause::Stop,
+    ]);
 }
 
 #[test]
 fn slots_that_are_used_again_at_once_mix_nothing_up() {
-    let seen = run_class(Class::Crowded, 450);
+    let seen = run_class(Class::Crowded, 600);
     seen.has("late replies", |counters| counters.late_replies);
-    seen.has("resets", |counters| counters.closed(CloseCause::Reset));
+    seen.has_ends(&[CloseCause::Reset, CloseCause::Limit, CloseCause::Idle]);
 }
 
 #[test]
@@ -88,14 +107,58 @@ fn requests_beyond_the_limit_of_handlers_are_turned_away() {
 #[test]
 fn a_stop_loses_nothing_that_was_queued_and_ends_in_time() {
     let seen = run_class(Class::Stopping, 450);
-    seen.has("stops", |counters| counters.closed(CloseCause::Stop));
     seen.has("late replies", |counters| counters.late_replies);
+    seen.has_ends(&[CloseCause::Stop]);
 }
 
 #[test]
 fn long_frames_wait_within_limits() {
-    let seen = run_class(Class::Large, 60);
+    let seen = run_class(Class::Large, 40);
     seen.has("pauses", |counters| counters.receive_pauses);
+}
+
+#[test]
+fn who_says_nothing_is_timed_out_and_who_only_waits_is_not() {
+    let seen = run_class(Class::Idle, 450);
+    seen.has_ends(&[
+        CloseCause::Idle,
+        CloseCause::FirstFrame,
+        CloseCause::PeerClosed,
+    ]);
+}
+
+#[test]
+fn a_flood_is_cut_off_at_the_frame_that_is_one_too_many() {
+    let seen = run_class(Class::Flood, 350);
+    seen.has_ends(&[CloseCause::Flood, CloseCause::PeerClosed]);
+}
+
+#[test]
+fn who_takes_nothing_is_cut_off_and_who_takes_little_is_not() {
+    let seen = run_class(Class::Hoarder, 400);
+    seen.has("pauses", |counters| counters.receive_pauses);
+    seen.has_ends(&[CloseCause::WriteTimeout, CloseCause::PeerClosed]);
+}
+
+#[test]
+fn connections_that_change_shards_are_counted_once() {
+    let seen = run_class(Class::Balanced, 600);
+    seen.has("connections handed over", |counters| counters.taken_over);
+    seen.has_ends(&[CloseCause::Limit, CloseCause::PeerClosed]);
+}
+
+#[test]
+fn a_drain_answers_what_was_sent_and_ends_in_time() {
+    let seen = run_class(Class::Drain, 500);
+    seen.has_ends(&[CloseCause::Drain, CloseCause::PeerClosed, CloseCause::Stop]);
+}
+
+#[test]
+fn a_shard_without_memory_lets_nobody_in_until_it_has_some() {
+    let seen = run_class(Class::Memory, 350);
+    seen.has("pauses for want of memory", |counters| {
+        counters.memory_pauses
+    });
 }
 
 #[test]
@@ -110,14 +173,22 @@ fn a_seed_gives_the_same_run_again() {
 }
 
 /// What the seeds of a class came to; nothing if they were not the usual ones.
-struct Seen(Vec<Counters>);
+struct Seen(Vec<Vec<Counters>>);
 
 impl Seen {
     /// What a class is there for must come about in it, else it tests nothing.
     #[track_caller]
     fn has(&self, what: &str, count: impl Fn(&Counters) -> u64) {
-        let seen: u64 = self.0.iter().map(count).sum();
+        let seen: u64 = self.0.iter().flatten().map(count).sum();
         assert!(self.0.is_empty() || seen >= 10, "{what}: {seen}");
+    }
+
+    /// The same of connections that end for these causes.
+    #[track_caller]
+    fn has_ends(&self, causes: &[CloseCause]) {
+        for cause in causes {
+            self.has(cause.name(), |counters| counters.closed(*cause));
+        }
     }
 }
 

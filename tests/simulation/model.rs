@@ -6,6 +6,7 @@ use corelane::protocol::Reason;
 use corelane::shard::Settings;
 
 use crate::handlers::{self, code};
+use crate::life::Word;
 use crate::wire::{HEADER_BYTES, crc32, u16_at, u32_at};
 
 /// What must come back for a stream of requests.
@@ -14,6 +15,8 @@ pub(crate) struct Expected {
     pub(crate) replies: Vec<Expectation>,
     /// Why the server ends the connection; `None` if it waits for more.
     pub(crate) end: Option<CloseCause>,
+    /// The bytes of the stream that it takes for that.
+    pub(crate) end_at: Option<usize>,
     pub(crate) requests: Vec<Request>,
     pub(crate) frames_received: u64,
     pub(crate) bad_frames: u64,
@@ -29,6 +32,12 @@ pub(crate) struct Request {
     pub(crate) before_bytes: usize,
     /// The same, with its own reply.
     pub(crate) after_bytes: usize,
+    pub(crate) code: u16,
+    pub(crate) bytes: usize,
+    /// A handler gets it.
+    pub(crate) is_seen: bool,
+    /// Unless too many handlers are at work.
+    pub(crate) may_overload: bool,
 }
 
 /// One frame that must come back.
@@ -105,6 +114,7 @@ pub(crate) fn expect(stream: &[u8], settings: &Settings, may_overload: bool) -> 
         let length = usize::from(length);
         if length < HEADER_BYTES || length > settings.frame_bytes_max {
             model.error(code, Reason::BadLength, None);
+            model.expected.end_at = Some(at + 4);
             break;
         }
         let Some(frame) = stream.get(at..at + length) else {
@@ -114,7 +124,8 @@ pub(crate) fn expect(stream: &[u8], settings: &Settings, may_overload: bool) -> 
         model.expected.frames_received += 1;
         let before_bytes = model.bytes_min;
         let body = &frame[HEADER_BYTES..];
-        if crc32(body) == u32_at(frame, 4) {
+        let is_whole = crc32(body) == u32_at(frame, 4);
+        if is_whole {
             model.request(code, body);
         } else {
             model.error(code, Reason::BadChecksum, None);
@@ -123,7 +134,12 @@ pub(crate) fn expect(stream: &[u8], settings: &Settings, may_overload: bool) -> 
             ends_at: at,
             before_bytes,
             after_bytes: model.bytes_min,
+            code,
+            bytes: length,
+            is_seen: is_whole && code::ALL.contains(&code),
+            may_overload: may_overload && code == code::ASYNC_ECHO,
         });
+        model.expected.end_at = model.expected.end.map(|_| at);
     }
     model.expected
 }
@@ -238,6 +254,10 @@ pub(crate) struct Progress {
     pub(crate) frames: u64,
     /// Requests that were turned away.
     pub(crate) overloaded: u64,
+    /// GOAWAY came so often.
+    pub(crate) goaways: u64,
+    /// What the server said last, if nothing may come after it.
+    pub(crate) last_word: Option<Word>,
 }
 
 impl Progress {
@@ -249,6 +269,20 @@ impl Progress {
         (code, body): (u16, &[u8]),
     ) -> Result<(), String> {
         self.frames += 1;
+        if let Some(word) = self.last_word {
+            return Err(format!("code {code} and {body:?} after {word:?}"));
+        }
+        match Word::of(code, body) {
+            Some(Word::GoAway) => {
+                self.goaways += 1;
+                return Ok(());
+            }
+            word @ Some(_) => {
+                self.last_word = word;
+                return Ok(());
+            }
+            None => {}
+        }
         while let Some(expectation) = expected.replies.get(self.next) {
             self.next += 1;
             if expectation.answer.fits(code, body) {

@@ -1,21 +1,25 @@
 //! The other end of a connection: what it sends, when, and how it behaves.
 
+use std::net::SocketAddr;
+
 use corelane::metrics::CloseCause;
 
-use crate::io::FakeIo;
 use crate::model::{Expected, Progress};
+use crate::network::{Link, Network};
 use crate::random::Random;
-use crate::wire::Reader;
+use crate::wire::{Reader, u16_at};
 
 /// What a peer is going to do.
 #[derive(Debug)]
 pub(crate) struct Script {
     pub(crate) connect_us: u64,
-    pub(crate) listener: usize,
+    /// Connects when the connection of this peer is over, too, at the soonest.
+    pub(crate) follows: Option<usize>,
+    /// The shard and its listener that the connection arrives at.
+    pub(crate) listener: (usize, usize),
+    pub(crate) address: SocketAddr,
     pub(crate) stream: Vec<u8>,
-    /// At most so many bytes are written at once.
-    pub(crate) chunk_bytes_max: usize,
-    pub(crate) gap_us_max: u64,
+    pub(crate) pace: Pace,
     /// Shuts its sending side when all is written.
     pub(crate) half_closes: bool,
     pub(crate) reading: Reading,
@@ -23,6 +27,15 @@ pub(crate) struct Script {
     pub(crate) farewell_us: Option<u64>,
     /// Resets the connection at this time.
     pub(crate) reset_us: Option<u64>,
+}
+
+/// How it writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// Whatever piece comes to hand, whenever.
+    Pieces { bytes_max: usize, gap_us_max: u64 },
+    /// A whole frame, each time this has passed.
+    Frames { every_us: u64 },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +96,12 @@ impl Peer {
             && self.script.reset_us.is_none()
     }
 
+    /// Whether its shard has got what is to end its connection.
+    pub(crate) fn is_at_its_end(&self, link: &Link) -> bool {
+        let end_at = self.expected.end_at;
+        link.end_told || link.broken || end_at.is_some_and(|at| at <= link.received_bytes)
+    }
+
     /// Why its connection is to end, if nothing breaks it.
     pub(crate) fn end(&self, end_told: bool) -> Option<CloseCause> {
         self.expected
@@ -91,31 +110,31 @@ impl Peer {
     }
 
     /// Breaks the connection.
-    pub(crate) fn reset(&mut self, io: &mut FakeIo) {
-        io.links[self.number].broken = true;
+    pub(crate) fn reset(&mut self, network: &mut Network) {
+        network.links[self.number].broken = true;
         let number = self.number;
-        io.note(|| format!("peer {number} resets"));
+        network.note(|| format!("peer {number} resets"));
     }
 
     /// Does what it can do now.
-    pub(crate) fn act(&mut self, now_us: u64, io: &mut FakeIo) {
-        if now_us < self.script.connect_us || self.is_done(io) {
+    pub(crate) fn act(&mut self, now_us: u64, network: &mut Network) {
+        if self.is_done(network) || self.connect_us(network).is_none_or(|at_us| now_us < at_us) {
             return;
         }
-        if !io.links[self.number].connected {
-            io.connect(self.number, self.script.listener);
+        if !network.links[self.number].connected {
+            network.connect(self.number, self.script.listener);
         }
         if self.script.reset_us.is_some_and(|at_us| at_us <= now_us) {
-            self.reset(io);
+            self.reset(network);
             return;
         }
-        if self.wants_to_write(io) && self.write_us <= now_us {
-            self.write(now_us, io);
+        if self.wants_to_write(network) && self.write_us <= now_us {
+            self.write(now_us, network);
         }
-        if self.wants_to_read(io) && self.read_us <= now_us {
-            self.read(now_us, io);
+        if self.wants_to_read(network) && self.read_us <= now_us {
+            self.read(now_us, network);
         }
-        let link = &mut io.links[self.number];
+        let link = &mut network.links[self.number];
         if link.shutdown_us.is_some() && link.read_bytes == link.taken.len() {
             let farewell_at_us = self
                 .farewell_at_us
@@ -125,21 +144,29 @@ impl Peer {
         }
     }
 
-    fn write(&mut self, now_us: u64, io: &mut FakeIo) {
+    fn write(&mut self, now_us: u64, network: &mut Network) {
         let rest = &self.script.stream[self.written_bytes..];
-        let bytes_max = rest.len().min(self.script.chunk_bytes_max);
-        if bytes_max == 0 {
-            io.links[self.number].inbound_ended = true;
+        if rest.is_empty() {
+            network.links[self.number].inbound_ended = true;
             return;
         }
-        let bytes = self.random.between(1, bytes_max);
-        io.arrive(self.number, &rest[..bytes]);
+        let (bytes, gap_us) = match self.script.pace {
+            Pace::Pieces {
+                bytes_max,
+                gap_us_max,
+            } => {
+                let bytes = self.random.between(1, bytes_max.min(rest.len()));
+                (bytes, self.random.between_us(0, gap_us_max))
+            }
+            Pace::Frames { every_us } => (usize::from(u16_at(rest, 0)).min(rest.len()), every_us),
+        };
+        network.links[self.number].inbound.extend(&rest[..bytes]);
         self.written_bytes += bytes;
-        self.write_us = now_us + self.random.between_us(0, self.script.gap_us_max);
+        self.write_us = now_us + gap_us;
     }
 
-    fn read(&mut self, now_us: u64, io: &mut FakeIo) {
-        let link = &mut io.links[self.number];
+    fn read(&mut self, now_us: u64, network: &mut Network) {
+        let link = &mut network.links[self.number];
         let unread_bytes = link.taken.len() - link.read_bytes;
         if self.sleeps > 0 {
             self.sleeps -= 1;
@@ -150,33 +177,45 @@ impl Peer {
         }
     }
 
-    fn wants_to_write(&self, io: &FakeIo) -> bool {
+    fn wants_to_write(&self, network: &Network) -> bool {
         let has_more = self.written_bytes < self.script.stream.len() || self.script.half_closes;
-        has_more && !io.links[self.number].inbound_ended
+        has_more && !network.links[self.number].inbound_ended
     }
 
-    fn wants_to_read(&self, io: &FakeIo) -> bool {
-        let link = &io.links[self.number];
+    fn wants_to_read(&self, network: &Network) -> bool {
+        let link = &network.links[self.number];
         self.script.reading != Reading::Never && link.read_bytes < link.taken.len()
     }
 
     /// Its connection is over.
-    pub(crate) fn is_done(&self, io: &FakeIo) -> bool {
-        let link = &io.links[self.number];
+    pub(crate) fn is_done(&self, network: &Network) -> bool {
+        let link = &network.links[self.number];
         link.broken || link.closed.is_some()
     }
 
+    /// When it connects, if that is known yet.
+    fn connect_us(&self, network: &Network) -> Option<u64> {
+        let is_over = |peer: usize| {
+            let link = &network.links[peer];
+            link.broken || link.closed.is_some()
+        };
+        let follows = self.script.follows;
+        follows
+            .is_none_or(is_over)
+            .then_some(self.script.connect_us)
+    }
+
     /// When it acts next.
-    pub(crate) fn next_us(&self, io: &FakeIo) -> Option<u64> {
-        if self.is_done(io) {
+    pub(crate) fn next_us(&self, network: &Network) -> Option<u64> {
+        if self.is_done(network) {
             return None;
         }
-        if !io.links[self.number].connected {
-            return Some(self.script.connect_us);
+        if !network.links[self.number].connected {
+            return self.connect_us(network);
         }
-        let writes = self.wants_to_write(io).then_some(self.write_us);
-        let reads = self.wants_to_read(io).then_some(self.read_us);
-        let farewell = self.farewell_us(io);
+        let writes = self.wants_to_write(network).then_some(self.write_us);
+        let reads = self.wants_to_read(network).then_some(self.read_us);
+        let farewell = self.farewell_us(network);
         [writes, reads, farewell, self.script.reset_us]
             .into_iter()
             .flatten()
@@ -184,8 +223,8 @@ impl Peer {
     }
 
     /// When it ends its own side because the server has ended its.
-    fn farewell_us(&self, io: &FakeIo) -> Option<u64> {
-        let link = &io.links[self.number];
+    fn farewell_us(&self, network: &Network) -> Option<u64> {
+        let link = &network.links[self.number];
         let knows = link.shutdown_us.is_some() && link.read_bytes == link.taken.len();
         if !knows || link.inbound_ended {
             return None;
@@ -194,8 +233,8 @@ impl Peer {
     }
 
     /// Judges what has been sent to it since it was asked last.
-    pub(crate) fn judge(&mut self, io: &FakeIo, frame_bytes_max: usize, reply_errors: bool) {
-        let taken = &io.links[self.number].taken;
+    pub(crate) fn judge(&mut self, network: &Network, frame_bytes_max: usize, reply_errors: bool) {
+        let taken = &network.links[self.number].taken;
         if self.judged_bytes == taken.len() {
             return;
         }

@@ -1,32 +1,43 @@
-//! One run: turns and virtual time, until the shard has stopped.
+//! One run: turns and virtual time, until all shards have stopped.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
-use corelane::metrics::{CloseCause, Counters};
-use corelane::shard::{Shard, Turn};
+use corelane::metrics::Counters;
+use corelane::shard::{Loads, Shard, Turn};
 
-use crate::handlers::{Flow, State, router};
-use crate::invariants;
+use crate::handlers::router;
 use crate::io::FakeIo;
+use crate::limits::connection_bytes;
 use crate::model;
+use crate::network::Network;
 use crate::peer::{Peer, Reading};
 use crate::scenario::{Class, Scenario};
+use crate::state::{Flow, State};
+use crate::{ends, invariants};
 
 /// More turns than any run needs: it would go on for ever.
-const TURNS_MAX: u64 = 50_000;
+const TURNS_MAX: u64 = 100_000;
+
+/// Of a hundred times, how often a shard takes a turn without anything to do.
+const IDLE_TURN_PERCENT: u64 = 5;
 
 /// A run in the middle.
 pub(crate) struct Run {
     pub(crate) class: Class,
     pub(crate) scenario: Scenario,
-    pub(crate) shard: Shard<FakeIo, State>,
+    pub(crate) network: Network,
+    pub(crate) shards: Vec<Shard<FakeIo, State>>,
+    pub(crate) loads: Arc<Loads>,
     pub(crate) state: Rc<State>,
     pub(crate) peers: Vec<Peer>,
     pub(crate) now_us: u64,
-    /// When the shard was told to stop.
-    pub(crate) stop_us: Option<u64>,
-    /// What the counters said when they were judged last.
-    pub(crate) counters: Counters,
+    /// By shard: its last turn.
+    turns: Vec<Turn>,
+    /// By shard: what the counters said when they were judged last.
+    pub(crate) counters: Vec<Counters>,
+    /// By shard: frames were put off in the turn before.
+    pub(crate) put_off: Vec<bool>,
     /// Whose close has been judged.
     pub(crate) closes_judged: Vec<bool>,
 }
@@ -34,7 +45,7 @@ pub(crate) struct Run {
 /// What a run came to.
 #[derive(Debug)]
 pub(crate) struct Outcome {
-    pub(crate) counters: Counters,
+    pub(crate) counters: Vec<Counters>,
     pub(crate) turns: u64,
     pub(crate) trace: Vec<String>,
 }
@@ -58,181 +69,332 @@ impl Run {
             scenario.random.fork(),
             flows.collect(),
             &scenario.settings,
+            scenario.rate,
             scenario.long_naps_percent,
         ));
-        let settings = scenario.settings.clone();
-        let mut io = FakeIo::new(
-            peers.len(),
-            scenario.listeners,
-            scenario.faults.clone(),
-            settings.outbound_high_bytes - 1 + settings.frame_bytes_max,
-            scenario.random.fork(),
-            Rc::clone(&state),
-        );
-        io.trace = traces.then(Vec::new);
-        let shard = Shard::new(
-            io,
-            3,
-            scenario.listeners,
-            settings,
-            router(),
-            Rc::clone(&state),
-        );
+        let addresses: Vec<_> = peers.iter().map(|peer| peer.script.address).collect();
+        let mut network = Network::new(&addresses, (scenario.shards, scenario.listeners));
+        network.mesh.queue_max = scenario.faults.mesh_queue_max;
+        network.trace = traces.then(Vec::new);
+        let loads = Arc::new(Loads::new(scenario.shards as u16));
+        let shards: Vec<_> = (0..scenario.shards)
+            .map(|number| shard(number, &loads, &mut scenario, &state))
+            .collect();
+        let first = Turn {
+            worked: true,
+            wake_at_us: None,
+            stopped: false,
+        };
         Run {
             class,
-            shard,
-            state,
+            network,
+            turns: vec![first; shards.len()],
+            counters: vec![Counters::default(); shards.len()],
+            put_off: vec![false; shards.len()],
             closes_judged: vec![false; peers.len()],
+            shards,
+            loads,
+            state,
             peers,
             now_us: scenario.start_us,
-            stop_us: None,
-            counters: Counters::default(),
             scenario,
         }
     }
 
     /// The trace so far.
     pub(crate) fn take_trace(&mut self) -> Vec<String> {
-        self.shard.io_mut().trace.take().unwrap_or_default()
+        let networks = self
+            .shards
+            .iter_mut()
+            .map(|shard| &mut shard.io_mut().network);
+        let mut traces = std::iter::once(&mut self.network).chain(networks);
+        traces
+            .find_map(|network| network.trace.take())
+            .unwrap_or_default()
     }
 
     /// Runs to the end.
     pub(crate) fn finish(&mut self) -> Outcome {
-        let mut turns = 0;
-        loop {
-            turns += 1;
-            assert!(turns < TURNS_MAX, "it goes on for ever");
-            let turn = self.turn();
-            if turn.stopped {
-                break;
-            }
-            self.pass_time(turn);
+        let mut rounds = 0;
+        while !self.is_over() {
+            rounds += 1;
+            assert!(rounds < TURNS_MAX, "it goes on for ever");
+            self.round();
+            self.pass_time();
         }
-        // Handlers may outlive their connections.
-        while !self.shard.io_mut().is_drained() {
-            turns += 1;
-            assert!(turns < TURNS_MAX, "it goes on for ever");
-            self.now_us += self.scenario.tick_us_max;
-            let turn = self.turn();
-            assert!(turn.stopped, "it had stopped, and works again");
-        }
-        invariants::judge_end(self);
+        ends::judge_end(self);
         Outcome {
-            counters: self.shard.counters().clone(),
-            turns,
+            counters: self
+                .shards
+                .iter()
+                .map(|shard| shard.counters().clone())
+                .collect(),
+            turns: self.network.turn,
             trace: self.take_trace(),
         }
     }
 
-    fn turn(&mut self) -> Turn {
+    /// All shards have stopped, and nothing is left that they could be told: handlers may outlive
+    /// their connections.
+    fn is_over(&mut self) -> bool {
+        self.turns.iter().all(|turn| turn.stopped)
+            && self.network.mesh.next_us().is_none()
+            && self
+                .shards
+                .iter_mut()
+                .all(|shard| shard.io_mut().is_drained())
+    }
+
+    /// Every peer and most shards do what they can do now.
+    fn round(&mut self) {
         self.state.now_us.set(self.now_us);
+        self.network.now_us = self.now_us;
         let mut order: Vec<usize> = (0..self.peers.len()).collect();
         self.scenario.random.shuffle(&mut order);
         for peer in order {
-            self.peers[peer].act(self.now_us, self.shard.io_mut());
+            self.peers[peer].act(self.now_us, &mut self.network);
         }
-        self.shard.io_mut().step(self.now_us);
-        let turn = self.shard.turn(self.now_us);
-        invariants::judge_turn(self, turn);
-        turn
+        let mut order: Vec<usize> = (0..self.shards.len()).collect();
+        self.scenario.random.shuffle(&mut order);
+        let sits_out_percent = self.scenario.faults.sits_out_percent;
+        for shard in order {
+            self.tell(shard);
+            // It may take a turn for nothing, or not take one at once.
+            let takes_percent = if self.has_work(shard) {
+                100 - sits_out_percent
+            } else {
+                IDLE_TURN_PERCENT
+            };
+            if self.shards.len() == 1 || self.scenario.random.percent(takes_percent) {
+                self.turn(shard);
+            }
+        }
     }
 
-    fn stop(&mut self) {
-        if self.stop_us.is_none() {
-            let io = self.shard.io_mut();
-            io.note(|| "stop".to_owned());
-            io.stopping = true;
-            self.stop_us = Some(self.now_us);
-            self.shard.stop(self.now_us);
+    fn has_work(&mut self, number: usize) -> bool {
+        let turn = self.turns[number];
+        let is_woken = turn.wake_at_us.is_some_and(|at_us| at_us <= self.now_us);
+        turn.worked || is_woken || self.shards[number].io_mut().is_busy(&self.network)
+    }
+
+    fn turn(&mut self, number: usize) {
+        let had_stopped = self.turns[number].stopped;
+        self.network.turn += 1;
+        self.network.mesh.departed.clear();
+        self.state.turn.set(self.network.turn);
+        self.network.note(|| format!("turn of shard {number}"));
+        let shard = &mut self.shards[number];
+        shard.io_mut().network = std::mem::take(&mut self.network);
+        shard.io_mut().step();
+        let turn = shard.turn(self.now_us);
+        self.network = std::mem::take(&mut shard.io_mut().network);
+        self.turns[number] = turn;
+        assert!(
+            turn.stopped || !had_stopped,
+            "it had stopped, and works again"
+        );
+        self.network.full[number] = !self.has_room(number)
+            || self.network.has_waiting(number)
+            || self.network.mesh.is_congested(number)
+            || self.shards[number].io_mut().going_down.is_begun();
+        self.end_drain(number);
+        invariants::judge_turn(self, number, turn);
+    }
+
+    /// Tells a shard to drain or to stop if it is time.
+    fn tell(&mut self, number: usize) {
+        let now_us = self.now_us;
+        let going_down = self.shards[number].io_mut().going_down;
+        let is_time = |at_us: Option<u64>| at_us.is_some_and(|at_us| at_us <= now_us);
+        if is_time(self.told_us(number, self.scenario.drain_us)) && !going_down.is_begun() {
+            self.network.note(|| format!("shard {number} is to drain"));
+            self.remember_drain(number);
+            let shard = &mut self.shards[number];
+            shard.io_mut().going_down.drain_us = Some(now_us);
+            shard.io_mut().network = std::mem::take(&mut self.network);
+            shard.drain(now_us);
+            self.network = std::mem::take(&mut shard.io_mut().network);
+            self.turns[number].worked = true;
+        }
+        let was_stopped = self.shards[number].io_mut().stop_told_us.is_some();
+        if is_time(self.told_us(number, self.scenario.stop_us)) && !was_stopped {
+            self.network.note(|| format!("shard {number} is to stop"));
+            let had_to_stop = going_down.stop_us.is_some();
+            if !had_to_stop {
+                self.remember_stop(number);
+            }
+            let shard = &mut self.shards[number];
+            shard.io_mut().stop_told_us = Some(now_us);
+            shard.io_mut().going_down.stop_us.get_or_insert(now_us);
+            shard.io_mut().network = std::mem::take(&mut self.network);
+            shard.stop(now_us);
+            self.network = std::mem::take(&mut shard.io_mut().network);
+            self.turns[number].worked = true;
+        }
+    }
+
+    /// When a shard is told what the first is told at this time.
+    fn told_us(&self, number: usize, first_us: Option<u64>) -> Option<u64> {
+        first_us.map(|at_us| at_us + number as u64 * self.scenario.told_apart_us)
+    }
+
+    fn remember_drain(&mut self, number: usize) {
+        for (link, peer) in self.network.links.iter_mut().zip(&self.peers) {
+            let is_open = link.is_of(number)
+                && link.closed.is_none()
+                && link.shutdown_us.is_none()
+                && link.life.ended.is_none();
+            if is_open && !peer.is_at_its_end(link) {
+                let sent_bytes = link.received_bytes + link.inbound.len();
+                link.life.sent_before_drain = Some(sent_bytes);
+            }
+        }
+    }
+
+    /// From here on, the shard answers no requests.
+    fn remember_stop(&mut self, number: usize) {
+        for link in &mut self.network.links {
+            let is_over =
+                link.closed.is_some() || link.broken_told.is_some() || link.life.cancelled;
+            if link.is_of(number) && !is_over {
+                link.life.cut_off = link.life.handling;
+            }
+        }
+    }
+
+    /// A drain's time may be over.
+    fn end_drain(&mut self, number: usize) {
+        let drain_limit_us = self.scenario.settings.drain_us;
+        let io = self.shards[number].io_mut();
+        let since_us = io.going_down.draining_since_us();
+        if since_us.is_some_and(|since_us| since_us + drain_limit_us <= self.now_us) {
+            io.going_down.stop_us = Some(self.now_us);
+            io.drained_out = true;
+            self.remember_stop(number);
         }
     }
 
     /// On to the next turn: at once if something could happen, or when something will.
-    fn pass_time(&mut self, turn: Turn) {
+    fn pass_time(&mut self) {
         let now_us = self.now_us;
-        if self.stop_us.is_none() && self.scenario.stop_us.is_some_and(|at_us| at_us <= now_us) {
-            return self.stop();
-        }
-        let peers_us = self.next_of_peers_us();
-        let io = self.shard.io_mut();
-        if io.is_busy() || peers_us.is_some_and(|at_us| at_us <= now_us) {
+        let network = &self.network;
+        let peers_us = self
+            .peers
+            .iter()
+            .filter_map(|peer| peer.next_us(network))
+            .min();
+        let is_busy = |shard: &mut Shard<FakeIo, State>| shard.io_mut().is_busy(network);
+        if self.shards.iter_mut().any(is_busy)
+            || self.turns.iter().any(|turn| turn.worked)
+            || peers_us.is_some_and(|at_us| at_us <= now_us)
+        {
             let tick_us_max = self.scenario.tick_us_max;
             self.now_us += self.scenario.random.between_us(0, tick_us_max);
             return;
         }
-        let stop_us = self.scenario.stop_us.filter(|_| self.stop_us.is_none());
-        let next_us = [peers_us, io.next_us(), turn.wake_at_us, stop_us];
-        match next_us.into_iter().flatten().min() {
+        let mut next_us = peers_us.into_iter().collect::<Vec<_>>();
+        next_us.extend(network.mesh.next_us());
+        for number in 0..self.shards.len() {
+            next_us.extend(self.turns[number].wake_at_us);
+            let (drain_us, stop_us) = (self.scenario.drain_us, self.scenario.stop_us);
+            let told_us = [drain_us, stop_us].map(|at_us| self.told_us(number, at_us));
+            let io = self.shards[number].io_mut();
+            next_us.extend(io.next_us());
+            next_us.extend(told_us[0].filter(|_| !io.going_down.is_begun()));
+            next_us.extend(told_us[1].filter(|_| io.stop_told_us.is_none()));
+        }
+        match next_us.into_iter().min() {
             Some(at_us) => self.now_us = at_us.max(now_us),
+            None if self.is_over() => {}
             None => self.end_stillness(),
         }
     }
 
-    fn next_of_peers_us(&mut self) -> Option<u64> {
-        let io = self.shard.io_mut();
-        self.peers.iter().filter_map(|peer| peer.next_us(io)).min()
-    }
-
     /// Nothing will ever happen by itself: right if everybody who is left would stay for ever.
     fn end_stillness(&mut self) {
-        assert!(self.stop_us.is_none(), "the shard is stuck while it stops");
-        let connections_max = self.scenario.settings.connections_max;
-        let reply_errors = self.scenario.settings.reply_errors;
-        let has_room = self.shard.connections() < connections_max;
+        assert!(
+            self.scenario.stop_us.is_none(),
+            "a shard is stuck while it stops"
+        );
         let mut eternal = Vec::new();
-        for (number, peer) in self.peers.iter().enumerate() {
-            let io = self.shard.io_mut();
-            let link = &io.links[number];
-            if link.id.is_none() {
-                let waits =
-                    link.accepted || io.listeners.iter().any(|l| l.backlog.contains(&number));
-                assert!(
-                    !waits || !has_room,
-                    "the shard is stuck: peer {number} can't get in"
-                );
-                continue;
+        for number in 0..self.peers.len() {
+            if self.is_eternal(number) {
+                eternal.push(number);
             }
-            if link.closed.is_some() {
-                continue;
-            }
-            assert!(
-                !link.broken,
-                "the shard is stuck: peer {number} is broken, not closed"
-            );
-            eternal.push(number);
-            if peer.script.reading == Reading::Never {
-                continue;
-            }
-            assert!(
-                peer.end(link.end_told).is_none(),
-                "the shard is stuck: peer {number} is at its end, not closed"
-            );
-            let missing = peer.missing(reply_errors);
-            assert!(
-                missing == 0,
-                "the shard is stuck: peer {number} misses {missing} replies"
-            );
         }
         if self.scenario.resets_the_eternal && !eternal.is_empty() {
             for number in eternal {
-                self.peers[number].reset(self.shard.io_mut());
+                self.peers[number].reset(&mut self.network);
             }
         } else {
-            self.stop();
+            self.scenario.stop_us = Some(self.now_us);
         }
     }
 
-    /// What may have ended this peer's connection.
-    pub(crate) fn possible_causes(&mut self, number: usize) -> Vec<CloseCause> {
-        let link = &self.shard.io_mut().links[number];
-        let (broken, end_told) = (link.broken, link.end_told);
-        let mut causes: Vec<CloseCause> = self.peers[number].end(end_told).into_iter().collect();
-        if broken {
-            causes.push(CloseCause::Reset);
+    /// Whether this peer would stay for ever; it must not if somebody should see to it.
+    fn is_eternal(&mut self, number: usize) -> bool {
+        let (link, peer) = (&self.network.links[number], &self.peers[number]);
+        if link.closed.is_some() || !link.connected || link.broken && !link.is_accepted() {
+            return false;
         }
-        if self.stop_us.is_some() {
-            causes.push(CloseCause::Stop);
+        let Some(id) = link.id else {
+            let shard = link.waits_at(peer.script.listener.0);
+            assert!(
+                !self.has_room(shard),
+                "shard {shard} is stuck: peer {number} can't get in"
+            );
+            return false;
+        };
+        let settings = &self.scenario.settings;
+        assert!(
+            !link.broken,
+            "shard {} is stuck: peer {number} is broken, not closed",
+            id.shard()
+        );
+        if peer.script.reading != Reading::Never {
+            assert!(
+                peer.end(link.end_told).is_none(),
+                "shard {} is stuck: peer {number} is at its end, not closed",
+                id.shard()
+            );
+            let missing = peer.missing(settings.reply_errors);
+            assert!(
+                missing == 0,
+                "shard {} is stuck: peer {number} misses {missing} replies",
+                id.shard()
+            );
         }
-        causes
+        true
     }
+
+    /// Whether a shard has room for another connection.
+    fn has_room(&self, shard: usize) -> bool {
+        let settings = &self.scenario.settings;
+        let shard = &self.shards[shard];
+        shard.connections() < settings.connections_max
+            && shard.memory_bytes().saturating_add(connection_bytes()) <= settings.memory_bytes_max
+    }
+}
+
+fn shard(
+    number: usize,
+    loads: &Arc<Loads>,
+    scenario: &mut Scenario,
+    state: &Rc<State>,
+) -> Shard<FakeIo, State> {
+    let io = FakeIo::new(
+        (number, Arc::clone(loads)),
+        scenario.faults.clone(),
+        scenario.settings.clone(),
+        scenario.random.fork(),
+        Rc::clone(state),
+    );
+    Shard::new(
+        io,
+        (number as u16, Arc::clone(loads)),
+        scenario.listeners,
+        scenario.settings.clone(),
+        router(),
+        Rc::clone(state),
+    )
 }

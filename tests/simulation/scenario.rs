@@ -1,12 +1,13 @@
-//! What a seed means: limits, faults, peers and what they send.
+//! What a seed means: shards, limits, faults, peers and what they do.
 
 use corelane::shard::Settings;
 
-use crate::handlers::code;
 use crate::io::Faults;
-use crate::peer::{Reading, Script};
+use crate::limits::{faults, rate, settings};
+use crate::network::address;
+use crate::peer::{Pace, Reading, Script};
 use crate::random::Random;
-use crate::wire::{crc32, frame, raw_frame};
+use crate::stream::Stream;
 
 /// What the seeds of a class have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,10 +27,22 @@ pub(crate) enum Class {
     Stopping,
     /// Long frames, so much that it can't all be kept waiting.
     Large,
+    /// Peers that say nothing for long, and others that only seem to.
+    Idle,
+    /// More frames than may come.
+    Flood,
+    /// Peers that do not take their replies, and others that only take their time.
+    Hoarder,
+    /// Connections that are handed from shard to shard, and counted by address.
+    Balanced,
+    /// A drain in the middle, maybe with a stop in its middle.
+    Drain,
+    /// Hardly any memory.
+    Memory,
 }
 
 impl Class {
-    pub(crate) const ALL: [Class; 7] = [
+    pub(crate) const ALL: [Class; 13] = [
         Class::Calm,
         Class::Faulty,
         Class::Crowded,
@@ -37,18 +50,38 @@ impl Class {
         Class::Overload,
         Class::Stopping,
         Class::Large,
+        Class::Idle,
+        Class::Flood,
+        Class::Hoarder,
+        Class::Balanced,
+        Class::Drain,
+        Class::Memory,
     ];
+}
+
+/// A flood limit, as it is configured.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rate {
+    pub(crate) frames_per_second: u32,
+    pub(crate) burst: u32,
 }
 
 /// One run, down to the last byte that its peers will send.
 #[derive(Debug)]
 pub(crate) struct Scenario {
     pub(crate) settings: Settings,
+    pub(crate) rate: Option<Rate>,
+    pub(crate) shards: usize,
+    /// Of each shard.
     pub(crate) listeners: usize,
     pub(crate) faults: Faults,
     pub(crate) scripts: Vec<Script>,
-    /// When the shard is told to stop; otherwise that is when nothing else is left to do.
+    /// When the shards are told to drain.
+    pub(crate) drain_us: Option<u64>,
+    /// When the shards are told to stop; otherwise that is when nothing else is left to do.
     pub(crate) stop_us: Option<u64>,
+    /// How much later each shard is told than the one before.
+    pub(crate) told_apart_us: u64,
     /// Whether those who would stay for ever are stopped with the shard, or reset first.
     pub(crate) resets_the_eternal: bool,
     pub(crate) long_naps_percent: u64,
@@ -61,40 +94,36 @@ pub(crate) struct Scenario {
 impl Scenario {
     pub(crate) fn new(class: Class, seed: u64) -> Scenario {
         let mut random = Random::new(seed);
-        let settings = settings(class, &mut random);
+        let rate = rate(class, &mut random);
+        let settings = settings(class, rate, &mut random);
         let start_us = random.between_us(1, 1 << 40);
-        let (peers_min, peers_max) = match class {
-            Class::Crowded => (4, 12),
-            Class::Large => (1, 3),
-            _ => (1, 8),
+        let shards = match class {
+            Class::Slow | Class::Overload | Class::Large => 1,
+            Class::Balanced => random.between(2, 3),
+            _ => random.one_of(&[1, 1, 2, 3]),
         };
         let listeners = random.between(1, 2);
-        let peers = random.between(peers_min, peers_max);
-        let behaves_percent = match class {
-            Class::Calm => 100,
-            Class::Stopping if random.percent(50) => 100,
-            Class::Faulty => 40,
-            _ => 60,
+        let scripts = scripts(class, (shards, listeners), start_us, &settings, &mut random);
+        let drain_us = (class == Class::Drain).then(|| start_us + random.between_us(1, 15_000));
+        let stop_us = match class {
+            Class::Stopping => Some(start_us + random.between_us(1, 15_000)),
+            Class::Drain if random.percent(30) => {
+                drain_us.map(|at_us| at_us + random.between_us(1, 1_000_000))
+            }
+            _ => None,
         };
-        let scripts = (0..peers)
-            .map(|peer| {
-                let mut script = script(class, peer, &settings, &mut random);
-                script.connect_us += start_us;
-                script.listener = random.between(0, listeners - 1);
-                if !random.percent(behaves_percent) {
-                    misbehave(&mut script, &mut random);
-                }
-                script
-            })
-            .collect();
         Scenario {
+            rate,
+            shards,
             listeners,
             faults: faults(class, &mut random),
             scripts,
-            stop_us: (class == Class::Stopping).then(|| start_us + random.between_us(1, 15_000)),
+            drain_us,
+            stop_us,
+            told_apart_us: random.one_of(&[0, 0, 100, 3_000]),
             resets_the_eternal: random.percent(50),
             long_naps_percent: match class {
-                Class::Crowded => 30,
+                Class::Crowded | Class::Idle => 30,
                 Class::Large => 50,
                 _ => 10,
             },
@@ -106,71 +135,54 @@ impl Scenario {
     }
 }
 
-fn settings(class: Class, random: &mut Random) -> Settings {
-    let frame_bytes_max = match class {
-        Class::Large => 29_000,
-        Class::Slow => random.between(64, 2_000),
-        _ => random.one_of(&[64, 100, 300, 29_000]),
+fn scripts(
+    class: Class,
+    (shards, listeners): (usize, usize),
+    start_us: u64,
+    settings: &Settings,
+    random: &mut Random,
+) -> Vec<Script> {
+    let (peers_min, peers_max) = match class {
+        Class::Crowded | Class::Balanced => (4, 12),
+        Class::Large => (1, 3),
+        Class::Memory => (3, 10),
+        _ => (1, 6),
     };
-    let outbound_high_bytes = match class {
-        Class::Slow => random.between(2, 600),
-        Class::Large => 100_000,
-        _ => random.one_of(&[100, 1_000, 10_000, 100_000]),
+    let peers = random.between(peers_min, peers_max);
+    let behaves_percent = match class {
+        Class::Calm | Class::Flood => 100,
+        Class::Stopping | Class::Drain if random.percent(50) => 100,
+        Class::Faulty | Class::Hoarder => 40,
+        _ => 60,
     };
-    Settings {
-        connections_max: match class {
-            Class::Crowded => random.between(1, 3),
-            _ => random.between(1, 12),
-        },
-        frame_bytes_max,
-        bad_frames_max: random.between(1, 5) as u32,
-        outbound_low_bytes: random.between(1, outbound_high_bytes - 1),
-        outbound_high_bytes,
-        handlers_max: match class {
-            Class::Overload => random.between(1, 3),
-            _ => 1_000,
-        },
-        reply_errors: random.percent(70),
-        stop_us: random.one_of(&[0, 1_000, 100_000, 2_000_000, 30_000_000]),
-    }
-}
-
-fn faults(class: Class, random: &mut Random) -> Faults {
-    let mut sometimes = |most: u64| {
-        if random.percent(50) {
-            random.between_us(1, most)
-        } else {
-            0
-        }
+    let addresses = random.between(1, 4);
+    let returns_percent = match class {
+        Class::Crowded | Class::Balanced | Class::Memory => 40,
+        _ => 0,
     };
-    let is_calm = class == Class::Calm;
-    let mut faults = Faults {
-        progress_percent: 100 - sometimes(70),
-        ends_percent: sometimes(60),
-        no_buffers_percent: sometimes(50),
-        short_sends_percent: sometimes(90),
-        sends_wait: sometimes(1) == 1,
-        late_percent: sometimes(80),
-        breaks_per_mille: if is_calm { 0 } else { sometimes(20) },
-        cancel_races_percent: sometimes(80),
-        accept_fails_percent: if is_calm { 0 } else { sometimes(40) },
-        buffers: 1 + sometimes(7) as usize,
-        buffer_bytes: 0,
-        window_bytes: 0,
-        reap_max: usize::MAX,
-    };
-    faults.window_bytes = match class {
-        Class::Slow => random.between(1, 400),
-        _ => random.one_of(&[50, 500, 1 << 20]),
-    };
-    faults.buffer_bytes = match class {
-        Class::Large => random.between(1_000, 16_000),
-        _ => random.one_of(&[10, 100, 4_096]),
-    };
-    if random.percent(30) {
-        faults.reap_max = random.between(1, 4);
-    }
-    faults
+    let busy_shard = random.between(0, shards - 1);
+    let everywhere = class != Class::Balanced || random.percent(30);
+    (0..peers)
+        .map(|peer| {
+            let mut script = script(class, peer, settings, random);
+            script.connect_us += start_us;
+            let shard = if everywhere {
+                random.between(0, shards - 1)
+            } else {
+                busy_shard
+            };
+            script.listener = (shard, random.between(0, listeners - 1));
+            script.address = address(random.between(1, addresses), peer, random.percent(20));
+            if peer > 0 && random.percent(returns_percent) {
+                let former = random.between(0, peer - 1);
+                script.follows = Some(former);
+            }
+            if !random.percent(behaves_percent) {
+                misbehave(class, &mut script, random);
+            }
+            script
+        })
+        .collect()
 }
 
 /// A peer that behaves.
@@ -182,46 +194,89 @@ fn script(class: Class, peer: usize, settings: &Settings, random: &mut Random) -
         settings,
     };
     let frames = match class {
-        Class::Crowded => random.between(0, 8),
+        Class::Crowded | Class::Balanced => random.between(0, 8),
         Class::Large => random.between(1, 20),
-        _ => random.between(0, 40),
+        _ => random.between(0, 30),
     };
-    let trouble_percent = random.one_of(&[0, 0, 2, 10]);
+    let pings_every_us = settings
+        .idle_us
+        .filter(|_| class == Class::Idle && random.percent(30));
+    if let Some(idle_us) = pings_every_us {
+        stream.push_pings(random.between(3, 20));
+        return Script {
+            pace: Pace::Frames {
+                every_us: idle_us.min(settings.first_frame_us.unwrap_or(idle_us)) / 2,
+            },
+            half_closes: true,
+            ..quick(stream.bytes, random)
+        };
+    }
+    let trouble_percent = match class {
+        Class::Flood => 0,
+        _ => random.one_of(&[0, 0, 2, 10]),
+    };
     for number in 0..frames {
         stream.push(number as u16, trouble_percent, random);
     }
     match random.between(0, 9) {
+        _ if class == Class::Flood => {}
         0 => stream.push_bad_length(random),
         1 => stream.push_partial(frames as u16, random),
         _ => {}
     }
     let bytes = stream.bytes.len();
+    let bytes_max = match (class, random.between(0, 3)) {
+        (Class::Large, _) => random.between(1_000, 100_000),
+        // Byte by byte, unless that would take for ever.
+        (_, 0) => 1 + bytes / 150,
+        (_, 1) => 20 + bytes / 150,
+        (_, 2) => 200,
+        _ => usize::MAX,
+    };
+    let gap_us_max = match class {
+        Class::Idle if random.percent(50) => 100_000,
+        _ => random.one_of(&[0, 10, 300]),
+    };
+    let is_sleepy = match class {
+        Class::Slow | Class::Hoarder => random.percent(60),
+        _ => random.percent(20),
+    };
     Script {
-        connect_us: random.between_us(0, 4_000),
-        listener: 0,
-        stream: stream.bytes,
-        chunk_bytes_max: match (class, random.between(0, 3)) {
-            (Class::Large, _) => random.between(1_000, 100_000),
-            // Byte by byte, unless that would take for ever.
-            (_, 0) => 1 + bytes / 500,
-            (_, 1) => 20 + bytes / 500,
-            (_, 2) => 200,
-            _ => usize::MAX,
+        pace: Pace::Pieces {
+            bytes_max,
+            gap_us_max,
         },
-        gap_us_max: random.one_of(&[0, 10, 300]),
         half_closes: random.percent(80),
-        reading: if random.percent(if class == Class::Slow { 60 } else { 20 }) {
+        reading: if is_sleepy {
             Reading::Sleepy(random.between(1, 20))
         } else {
             Reading::Eager
         },
+        ..quick(stream.bytes, random)
+    }
+}
+
+/// A peer that writes and reads at once.
+fn quick(stream: Vec<u8>, random: &mut Random) -> Script {
+    Script {
+        connect_us: random.between_us(0, 4_000),
+        follows: None,
+        listener: (0, 0),
+        address: address(0, 0, false),
+        stream,
+        pace: Pace::Pieces {
+            bytes_max: usize::MAX,
+            gap_us_max: 0,
+        },
+        half_closes: true,
+        reading: Reading::Eager,
         farewell_us: Some(random.one_of(&[0, 100, 500_000])),
         reset_us: None,
     }
 }
 
-fn misbehave(script: &mut Script, random: &mut Random) {
-    if random.percent(30) {
+fn misbehave(class: Class, script: &mut Script, random: &mut Random) {
+    if random.percent(if class == Class::Hoarder { 70 } else { 30 }) {
         script.reading = Reading::Never;
     }
     if random.percent(30) {
@@ -230,114 +285,7 @@ fn misbehave(script: &mut Script, random: &mut Random) {
     if random.percent(30) {
         script.half_closes = false;
     }
-    if random.percent(60) {
+    if random.percent(if class == Class::Hoarder { 20 } else { 60 }) {
         script.reset_us = Some(script.connect_us + random.between_us(0, 10_000));
-    }
-}
-
-/// A stream of requests in the making.
-struct Stream<'a> {
-    bytes: Vec<u8>,
-    class: Class,
-    peer: u16,
-    settings: &'a Settings,
-}
-
-const HARMLESS: [u16; 12] = [
-    code::PING,
-    code::ECHO,
-    code::COUNT,
-    code::ASYNC_ECHO,
-    code::NONE,
-    code::ASYNC_NONE,
-    code::ERROR_REPLY,
-    code::ASYNC_ERROR_REPLY,
-    code::WITH_CODE,
-    code::ASYNC_WITH_CODE,
-    code::REVERSED,
-    code::AMPLIFY,
-];
-
-const FATAL: [u16; 9] = [
-    code::OVERSIZED,
-    code::OVERSIZED_IN_PLACE,
-    code::ASYNC_OVERSIZED,
-    code::PANIC,
-    code::PANIC_HALFWAY,
-    code::ASYNC_PANIC,
-    code::PANIC_AT_START,
-    code::ERROR_REPLY,
-    code::ASYNC_ERROR_REPLY,
-];
-
-impl Stream<'_> {
-    /// One whole frame.
-    fn push(&mut self, number: u16, trouble_percent: u64, random: &mut Random) {
-        let has_trouble = random.percent(trouble_percent);
-        let code = match self.class {
-            // Whatever else may be the answer, it must not change what comes after.
-            Class::Overload => random.one_of(&[
-                code::PING,
-                code::ECHO,
-                code::COUNT,
-                code::ASYNC_ECHO,
-                code::ASYNC_ECHO,
-            ]),
-            _ if has_trouble && random.percent(30) => random.one_of(&FATAL),
-            Class::Slow if random.percent(60) => code::AMPLIFY,
-            Class::Large if random.percent(50) => code::ASYNC_ECHO,
-            _ => random.one_of(&HARMLESS),
-        };
-        let code = if has_trouble && random.percent(30) {
-            code::UNKNOWN
-        } else {
-            code
-        };
-        let body = if code == code::PING {
-            Vec::new()
-        } else {
-            self.body(code, number, has_trouble, random)
-        };
-        let mut bytes = frame(code, &body);
-        if has_trouble && random.percent(30) {
-            bytes[4 + random.between(0, 3)] ^= 1 << random.between(0, 7);
-        }
-        self.bytes.extend_from_slice(&bytes);
-    }
-
-    fn body(&self, code: u16, number: u16, has_trouble: bool, random: &mut Random) -> Vec<u8> {
-        let room_bytes = self.settings.frame_bytes_max - 8 - 4;
-        let mut body = self.peer.to_be_bytes().to_vec();
-        body.extend_from_slice(&number.to_be_bytes());
-        let argument = match code {
-            code::ERROR_REPLY | code::ASYNC_ERROR_REPLY if has_trouble => random.between(1, 11),
-            code::ERROR_REPLY | code::ASYNC_ERROR_REPLY => random.between(6, 8),
-            code::AMPLIFY if self.class == Class::Slow => random.between(0, room_bytes),
-            code::AMPLIFY => random.between(0, room_bytes.min(400)),
-            code::WITH_CODE | code::ASYNC_WITH_CODE => random.between(0, 65_535),
-            _ => 0,
-        };
-        body.extend_from_slice(&(argument as u16).to_be_bytes());
-        let filler_bytes = match self.class {
-            Class::Large => random.between(0, 12_000),
-            _ => random.between(0, 60.min(room_bytes - 2)),
-        };
-        body.extend((0..filler_bytes).map(|at| (at as u8).wrapping_mul(31)));
-        body
-    }
-
-    fn push_bad_length(&mut self, random: &mut Random) {
-        let too_long = self.settings.frame_bytes_max + 1;
-        let length = random.one_of(&[0, 7, too_long, 65_535]) as u16;
-        let rubbish = vec![7; random.between(0, 100)];
-        let bytes = raw_frame(length, code::ECHO, crc32(&rubbish), &rubbish);
-        self.bytes.extend_from_slice(&bytes);
-    }
-
-    fn push_partial(&mut self, number: u16, random: &mut Random) {
-        let body = self.body(code::ECHO, number, false, random);
-        let bytes = frame(code::ECHO, &body);
-        let cut = random.between(1, bytes.len() - 1);
-        self.bytes.extend_from_slice(&bytes[..cut]);
     }
 }

@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
@@ -12,11 +13,13 @@ use glommio::timer::Timer;
 use glommio::{Latency, Shares, Task, TaskQueueHandle};
 
 use super::GUARD_US;
+use super::Wakeups;
 use super::parking::Finished;
 use crate::config::bounds;
 use crate::handler::{ConnectionId, HandlerOutcome, HandlerTask};
-use crate::shard::io::{Completion, Failure, Io, Operation, SendBuffer};
-use crate::sys::{Event, Received, Ring, Socket, Token, Wakeup};
+use crate::shard::io::{Arrival, Completion, Failure, Io, Message, Operation, SendBuffer};
+use crate::shard::mesh::Mesh;
+use crate::sys::{Event, Received, Ring, Socket, Token};
 
 /// Shares of the handlers' task queue; the shard itself has glommio's 1,000.
 const HANDLER_SHARES: usize = 500;
@@ -27,6 +30,7 @@ pub(crate) struct RingIo {
     pub(super) ring: Ring,
     /// The ring's number of each connection's latest send, by slot.
     sends: Vec<u32>,
+    pub(super) mesh: Mesh<Message<OwnedFd>>,
     pub(super) finished: Rc<Finished>,
     queue: TaskQueueHandle,
     /// The handlers at work, so that a stop can cancel them.
@@ -39,12 +43,16 @@ impl RingIo {
         shard: u16,
         listeners: Vec<TcpListener>,
         registered_max: u32,
-        wakeup: Wakeup,
+        wakeups: Wakeups,
+        mesh: Mesh<Message<OwnedFd>>,
     ) -> io::Result<RingIo> {
+        let mut ring = Ring::new(listeners, registered_max, wakeups.completions)?;
+        ring.watch(wakeups.notices);
         Ok(RingIo {
             shard,
-            ring: Ring::new(listeners, registered_max, wakeup)?,
+            ring,
             sends: Vec::new(),
+            mesh,
             finished: Rc::default(),
             queue: glommio::executor().create_task_queue(
                 Shares::Static(HANDLER_SHARES),
@@ -59,7 +67,19 @@ impl RingIo {
     /// Whether the next turn would find something to do.
     #[inline]
     pub(super) fn is_due(&mut self) -> bool {
-        self.ring.has_events() || self.ring.has_work() || self.finished.any()
+        self.ring.has_events()
+            || self.ring.has_work()
+            || self.finished.any()
+            || self.mesh.has_mail()
+    }
+
+    /// Lets other shards have what they were told in this turn. Gives back whether that ended a
+    /// congestion.
+    #[inline]
+    pub(super) fn tell_others(&mut self) -> bool {
+        let was_congested = self.mesh.is_congested();
+        self.mesh.flush();
+        was_congested && !self.mesh.is_congested()
     }
 
     /// Ends the handlers that are still at work.
@@ -117,6 +137,31 @@ impl RingIo {
     }
 }
 
+impl RingIo {
+    #[inline]
+    fn reap_mesh(&mut self, completions: &mut Vec<Completion<Socket, Received>>, max: usize) {
+        if !self.mesh.has_mail() {
+            return;
+        }
+        let ring = &mut self.ring;
+        self.mesh.receive(max, |_from, message| {
+            let message = message.with_socket(|fd| ring.adopt(fd));
+            completions.push(Completion::Told { message });
+        });
+    }
+}
+
+/// A connection that was accepted. Where even its peer's address can't be told, it is broken.
+fn arrival(socket: Socket) -> Result<Arrival<Socket>, Failure> {
+    match socket.peer() {
+        Ok(peer) => Ok(Arrival { socket, peer }),
+        Err(error) => Err(Failure::Broken(io::Error::new(
+            io::ErrorKind::ConnectionAborted,
+            error,
+        ))),
+    }
+}
+
 impl Io for RingIo {
     type Socket = Socket;
     type Received = Received;
@@ -134,7 +179,16 @@ impl Io for RingIo {
                 }
                 self.sends[slot] = number;
             }
-            Operation::Receive { id, socket } => self.ring.receive(token_of(id), socket),
+            Operation::Receive {
+                id,
+                socket,
+                once: false,
+            } => self.ring.receive(token_of(id), socket),
+            Operation::Receive {
+                id,
+                socket,
+                once: true,
+            } => self.ring.receive_once(token_of(id), socket),
             Operation::CancelReceive { id } => self.ring.cancel_receive(token_of(id)),
             Operation::CancelSend { id } => {
                 if let Some(&number) = self.sends.get(id.slot as usize) {
@@ -142,7 +196,10 @@ impl Io for RingIo {
                 }
             }
             Operation::ShutdownSend { socket } => socket.shutdown_send(),
-            Operation::Close { socket } => {
+            Operation::Close { socket, reset } => {
+                if reset {
+                    socket.reset_on_close();
+                }
                 drop(socket);
                 // In front of an accept that waits for its descriptor.
                 self.ring.close_dropped();
@@ -151,12 +208,21 @@ impl Io for RingIo {
             Operation::CancelAccept { listener } => self.ring.cancel_accept(listener),
             Operation::StopListening { listener } => self.ring.stop_listening(listener),
             Operation::Handle { id, task } => self.handle(id, task),
+            Operation::Tell { shard, message } => {
+                let message = message.with_socket(|socket| self.ring.release(socket));
+                self.mesh.send(shard, message);
+            }
         }
+    }
+
+    fn is_congested(&self) -> bool {
+        self.mesh.is_congested()
     }
 
     #[inline]
     fn reap(&mut self, completions: &mut Vec<Completion<Socket, Received>>, max: usize) {
         self.reap_handlers(completions);
+        self.reap_mesh(completions, max);
         let shard = self.shard;
         self.ring.reap(max, |event| {
             completions.push(match event {
@@ -188,7 +254,7 @@ impl Io for RingIo {
                     more,
                 } => Completion::Accepted {
                     listener,
-                    result: result.map_err(failure),
+                    result: result.map_err(failure).and_then(arrival),
                     more,
                 },
             });

@@ -48,10 +48,6 @@ impl Socket {
     /// # Errors
     ///
     /// `ENOTCONN` where the connection is broken already.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "for shards that hand connections on")
-    )]
     pub(crate) fn peer(&self) -> io::Result<SocketAddr> {
         let Some(OpenSocket { fd, .. }) = &self.open else {
             return Err(io::ErrorKind::NotConnected.into());
@@ -65,10 +61,6 @@ impl Socket {
     /// Has closing it throw away what the peer did not take yet, and send a reset.
     ///
     /// Otherwise the kernel keeps what is queued for a peer that does not read, for minutes.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "for slow consumers, once shards end them")
-    )]
     pub(crate) fn reset_on_close(&self) {
         if let Some(OpenSocket { fd, .. }) = &self.open {
             // Every TCP socket takes it, even a broken one, whose queue is gone anyway.

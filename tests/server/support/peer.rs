@@ -68,7 +68,8 @@ impl Peer {
         Peer::over(socket.into())
     }
 
-    fn over(stream: TcpStream) -> Peer {
+    /// The client's side over a socket that is connected already.
+    pub(crate) fn over(stream: TcpStream) -> Peer {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         stream.set_write_timeout(Some(DEADLINE)).unwrap();

@@ -4,6 +4,7 @@ use std::io::Read;
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -134,6 +135,21 @@ impl Program {
     pub(crate) fn open_files(&self) -> usize {
         let folder = format!("/proc/{}/fd", self.child.id());
         std::fs::read_dir(folder).unwrap().count()
+    }
+
+    /// How much CPU time it has used so far.
+    pub(crate) fn cpu_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        // Behind the name, which is in brackets, `utime` and `stime` are the 12th and 13th.
+        let (_, fields) = stat.rsplit_once(") ").unwrap();
+        let ticks: u64 = fields
+            .split(' ')
+            .skip(11)
+            .take(2)
+            .map(|field| field.parse::<u64>().unwrap())
+            .sum();
+        // 100 a second: part of the kernel's interface on x86 and Arm.
+        Duration::from_millis(ticks * 10)
     }
 
     /// How much memory it has resident, in bytes.

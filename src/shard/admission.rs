@@ -1,0 +1,280 @@
+//! How connections get in: accepted, counted by address, placed on a shard, and taken in where there
+//! is room.
+//!
+//! Each is counted as accepted once, by the shard whose listener it came through, and as closed
+//! once, by whichever shard has it at the end. While there is no room, nothing is accepted: the
+//! kernel's backlog holds who comes. What comes all the same, since an accept can't be stopped at
+//! once, waits here. (One that is on its way to a shard which has just ended is closed with that
+//! shard's queue, when the server goes down, and not counted.)
+
+use super::addresses::owner;
+use super::connection::{Connection, Multishot};
+use super::io::{Arrival, Failure, Io, Message, Operation};
+use super::{Shard, Shutdown};
+use crate::metrics::CloseCause;
+
+/// How long accepting pauses when the host has no room for another connection, unless one closes
+/// before, in microseconds.
+const ACCEPT_PAUSE_US: u64 = 100_000;
+
+#[derive(Debug)]
+pub(super) struct Listener {
+    accept: Multishot,
+    /// The shard stops, and nobody is listened for any more.
+    closed: bool,
+    /// The last accept failed for want of room, which has been logged.
+    failing: bool,
+    /// Accepting goes on at this time.
+    resume_at_us: Option<u64>,
+}
+
+impl Default for Listener {
+    fn default() -> Listener {
+        Listener {
+            accept: Multishot::Idle,
+            closed: false,
+            failing: false,
+            resume_at_us: None,
+        }
+    }
+}
+
+impl Listener {
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    pub(super) fn resumes_at_us(&self) -> Option<u64> {
+        self.resume_at_us
+    }
+}
+
+impl<I: Io, S: 'static> Shard<I, S> {
+    pub(super) fn accepted(
+        &mut self,
+        listener: usize,
+        result: Result<Arrival<I::Socket>, Failure>,
+        more: bool,
+    ) {
+        let Some(listener) = self.listeners.get_mut(listener) else {
+            return;
+        };
+        if !more {
+            listener.accept = Multishot::Idle;
+        }
+        match result {
+            Ok(arrival) => {
+                listener.failing = false;
+                self.counters.accepted += 1;
+                match self.shutdown_cause() {
+                    None => self.arrive(arrival),
+                    Some(cause) => self.refuse(arrival, cause),
+                }
+            }
+            Err(Failure::Cancelled) => {}
+            Err(failure) => {
+                // A broken connection is the peer's affair. Anything else could come again at
+                // once, for as long as it lasts: wait, do not spin.
+                if !failure.is_of_one_connection() {
+                    listener.resume_at_us = Some(self.now_us + ACCEPT_PAUSE_US);
+                    self.counters.accept_failures += 1;
+                    if !std::mem::replace(&mut listener.failing, true) {
+                        tracing::warn!(%failure, "accepting pauses until there is room");
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn told(&mut self, message: Message<I::Socket>) {
+        match message {
+            Message::Arrived { arrival, at } => {
+                self.counters.taken_over += 1;
+                self.count_in(arrival, at);
+            }
+            Message::Placed(arrival) => {
+                self.counters.taken_over += 1;
+                self.take_in(arrival);
+            }
+            Message::Departed(address) => self.addresses.release(address),
+        }
+    }
+
+    /// A connection was accepted here.
+    fn arrive(&mut self, arrival: Arrival<I::Socket>) {
+        if self.settings.connections_per_address_max.is_none() {
+            return self.place(arrival, self.number);
+        }
+        let owner = self.owner(&arrival);
+        if owner == self.number {
+            return self.count_in(arrival, self.number);
+        }
+        self.counters.handed_over += 1;
+        self.io.submit(Operation::Tell {
+            shard: owner,
+            message: Message::Arrived {
+                arrival,
+                at: self.number,
+            },
+        });
+    }
+
+    /// Lets a connection in, which arrived at shard `at`, if its address may have another one.
+    fn count_in(&mut self, arrival: Arrival<I::Socket>, at: u16) {
+        let address = arrival.peer.ip().to_canonical();
+        match self.settings.connections_per_address_max {
+            Some(max) if !self.addresses.claim(address, max) => {
+                self.refuse(arrival, CloseCause::Limit);
+            }
+            _ => self.place(arrival, at),
+        }
+    }
+
+    /// Brings a connection, which arrived at shard `at`, to the shard that is to have it.
+    fn place(&mut self, arrival: Arrival<I::Socket>, at: u16) {
+        let chosen = if self.settings.balanced {
+            self.loads
+                .place(at, at == self.number && !self.has_room_now())
+        } else {
+            self.loads.place_at(at);
+            at
+        };
+        if chosen == self.number {
+            return self.take_in(arrival);
+        }
+        self.counters.handed_over += 1;
+        self.io.submit(Operation::Tell {
+            shard: chosen,
+            message: Message::Placed(arrival),
+        });
+    }
+
+    fn take_in(&mut self, arrival: Arrival<I::Socket>) {
+        match self.shutdown_cause() {
+            None => {
+                self.waiting.push_back(arrival);
+                self.admit();
+            }
+            Some(cause) => self.turn_away(arrival, cause),
+        }
+    }
+
+    /// Why connections are not let in any more.
+    fn shutdown_cause(&self) -> Option<CloseCause> {
+        match self.shutdown {
+            Shutdown::None => None,
+            Shutdown::Draining { .. } => Some(CloseCause::Drain),
+            Shutdown::Stopping { .. } => Some(CloseCause::Stop),
+        }
+    }
+
+    /// Opens the connections that wait, as far as there is room.
+    pub(super) fn admit(&mut self) {
+        while self.connections.has_room() && self.has_memory() {
+            let Some(Arrival { socket, peer }) = self.waiting.pop_front() else {
+                return;
+            };
+            // There is room, so this can't fail.
+            if let Ok(id) = self
+                .connections
+                .insert(Connection::new(socket, peer, self.now_us))
+            {
+                tracing::debug!(connection = %id, %peer, "accepted");
+                self.settle(id);
+            }
+        }
+    }
+
+    /// Closes a connection that was placed here and never opened.
+    pub(super) fn turn_away(&mut self, arrival: Arrival<I::Socket>, cause: CloseCause) {
+        self.depart(&arrival);
+        self.refuse(arrival, cause);
+    }
+
+    /// Closes a connection that counts nowhere yet.
+    fn refuse(&mut self, arrival: Arrival<I::Socket>, cause: CloseCause) {
+        tracing::debug!(peer = %arrival.peer, %cause, "closed before it was opened");
+        self.counters.count_close(cause);
+        self.io.submit(Operation::Close {
+            socket: arrival.socket,
+            reset: false,
+        });
+    }
+
+    /// A connection that was placed here is gone: it counts no more.
+    pub(super) fn depart(&mut self, arrival: &Arrival<I::Socket>) {
+        self.loads.leave(self.number);
+        if self.settings.connections_per_address_max.is_none() {
+            return;
+        }
+        let owner = self.owner(arrival);
+        let address = arrival.peer.ip().to_canonical();
+        if owner == self.number {
+            self.addresses.release(address);
+        } else {
+            self.io.submit(Operation::Tell {
+                shard: owner,
+                message: Message::Departed(address),
+            });
+        }
+    }
+
+    fn owner(&self, arrival: &Arrival<I::Socket>) -> u16 {
+        owner(arrival.peer.ip(), self.loads.shards())
+    }
+
+    /// Whether another connection could be opened at once.
+    fn has_room_now(&self) -> bool {
+        self.waiting.is_empty() && self.connections.has_room() && self.has_memory()
+    }
+
+    /// Whether the ledger has room for another connection.
+    fn has_memory(&self) -> bool {
+        self.ledger.has_room(Connection::<I::Socket>::STATE_BYTES)
+    }
+
+    /// Accepting goes on even where the host had no room: there is some now.
+    pub(super) fn resume_accepting(&mut self) {
+        for listener in &mut self.listeners {
+            listener.resume_at_us = None;
+        }
+    }
+
+    pub(super) fn accept_where_there_is_room(&mut self) {
+        if !self.waiting.is_empty() {
+            self.admit();
+        }
+        let goes_down = self.shutdown != Shutdown::None;
+        let has_memory = self.has_memory();
+        if !has_memory && !self.short_of_memory {
+            self.counters.memory_pauses += 1;
+        }
+        self.short_of_memory = !has_memory;
+        let room = !goes_down && self.has_room_now() && !self.io.is_congested();
+        if room != self.has_room {
+            self.has_room = room;
+            self.loads.set_full(self.number, !room);
+        }
+        for (index, listener) in self.listeners.iter_mut().enumerate() {
+            if listener.resume_at_us.is_some_and(|at| at <= self.now_us) {
+                listener.resume_at_us = None;
+            }
+            let wanted = room && listener.resume_at_us.is_none();
+            match (wanted, listener.accept) {
+                (true, Multishot::Idle) => {
+                    listener.accept = Multishot::Armed;
+                    self.io.submit(Operation::Accept { listener: index });
+                }
+                (false, Multishot::Armed) => {
+                    listener.accept = Multishot::Cancelling;
+                    self.io.submit(Operation::CancelAccept { listener: index });
+                }
+                (false, Multishot::Idle) if goes_down && !listener.closed => {
+                    listener.closed = true;
+                    self.io.submit(Operation::StopListening { listener: index });
+                }
+                _ => {}
+            }
+        }
+    }
+}

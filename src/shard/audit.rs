@@ -1,0 +1,127 @@
+//! What must hold after every turn, for tests to ask.
+
+use std::collections::HashSet;
+
+use super::Shard;
+use super::connection::{Connection, HELD_BYTES_MAX, Multishot, Phase};
+use super::io::Io;
+use crate::handler::ConnectionId;
+
+impl<I: Io, S: 'static> Shard<I, S> {
+    /// Looks at everything that the shard holds, as it stands between two turns. For tests: the
+    /// effort is that of all connections.
+    ///
+    /// # Errors
+    ///
+    /// What does not hold, in a sentence: a mistake in the shard.
+    pub fn audit(&self) -> Result<(), String> {
+        let mut held_bytes = 0;
+        let mut armed = 0;
+        for (id, connection) in self.connections.iter() {
+            held_bytes += connection.memory_bytes();
+            armed += usize::from(self.timers.at_us(id.slot).is_some());
+            self.audit_one(id, connection).map_err(|problem| {
+                format!("connection {id} in {:?}: {problem}", connection.phase)
+            })?;
+        }
+        if held_bytes != self.ledger.held_bytes() {
+            return Err(format!(
+                "{} bytes are charged, {held_bytes} are held",
+                self.ledger.held_bytes()
+            ));
+        }
+        if armed != self.timers.len() {
+            return Err(format!(
+                "{} timers are armed, {armed} of them for connections that there are",
+                self.timers.len()
+            ));
+        }
+        if self.connections.len() > self.settings.connections_max {
+            return Err(format!("{} connections at once", self.connections.len()));
+        }
+        if self.handlers > self.settings.handlers_max {
+            return Err(format!("{} handlers at once", self.handlers));
+        }
+        let placed = self.loads.connections(self.number);
+        if placed < self.connections.len() + self.waiting.len() {
+            return Err(format!("only {placed} connections were placed here"));
+        }
+        self.audit_lists()
+    }
+
+    /// How many connections there are of the addresses that this shard counts, on all shards.
+    pub fn counted_connections(&self) -> u64 {
+        self.addresses.total()
+    }
+
+    fn audit_one(
+        &self,
+        id: ConnectionId,
+        connection: &Connection<I::Socket>,
+    ) -> Result<(), String> {
+        let settings = &self.settings;
+        if connection.charge.bytes != connection.memory_bytes() {
+            return Err(format!(
+                "charged for {} bytes, but holds {}",
+                connection.charge.bytes,
+                connection.memory_bytes()
+            ));
+        }
+        // One reply may come on top of high_bytes, and the last word on top of that.
+        let queued_max = settings.outbound_high_bytes + 2 * settings.frame_bytes_max + GOAWAY_BYTES;
+        let queued_bytes = connection.outbound.bytes();
+        if queued_bytes > settings.outbound_bytes_max.min(queued_max) + settings.frame_bytes_max {
+            return Err(format!("{queued_bytes} bytes are queued"));
+        }
+        if connection.decoder.held_bytes() >= HELD_BYTES_MAX
+            && matches!(connection.receive, Multishot::Armed | Multishot::Once)
+        {
+            return Err("more is received although too much waits".to_owned());
+        }
+        if connection.deferred != self.deferred.contains(&id) {
+            return Err("deferred without being listed, or the other way round".to_owned());
+        }
+        if matches!(connection.phase, Phase::Closing(_)) {
+            if !connection.is_in_flight() {
+                return Err("closed, but still reachable".to_owned());
+            }
+            if connection.decoder.held_bytes() > 0 {
+                return Err("closed, but holds a partial frame".to_owned());
+            }
+        }
+        self.audit_timer(id, connection)
+    }
+
+    /// No deadline without a timer that lapses in time.
+    fn audit_timer(
+        &self,
+        id: ConnectionId,
+        connection: &Connection<I::Socket>,
+    ) -> Result<(), String> {
+        let timer_at_us = self.timers.at_us(id.slot).unwrap_or(u64::MAX);
+        if timer_at_us != connection.timer_at_us {
+            return Err("its timer is not where it thinks".to_owned());
+        }
+        let deadline = connection.deadline(&self.settings, self.draining_since_us());
+        match deadline {
+            Some((at_us, _)) if at_us < timer_at_us => Err(format!(
+                "its deadline at {at_us} us comes before its timer at {timer_at_us} us"
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// The lists of connections name each at most once.
+    fn audit_lists(&self) -> Result<(), String> {
+        for (name, list) in [("sending", &self.sending), ("deferred", &self.deferred)] {
+            let distinct: HashSet<_> = list.iter().collect();
+            if distinct.len() < list.len() {
+                return Err(format!("a connection is listed twice as {name}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A GOAWAY frame, in bytes.
+const GOAWAY_BYTES: usize = 12;

@@ -1,0 +1,319 @@
+//! What all shards and peers have in common: the connections, the listeners, and what shards tell
+//! one another. Between turns a run holds it; in a turn, the shard whose turn it is.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use corelane::handler::ConnectionId;
+use corelane::shard::{Message, SendBuffer};
+
+use crate::life::Life;
+
+/// One end of a [`Link`]: nobody can copy it, and it is to be closed once.
+#[derive(Debug)]
+pub(crate) struct Socket(pub(crate) usize);
+
+/// One TCP connection, with what both sides know of it. It has its peer's number.
+#[derive(Debug)]
+#[allow(clippy::struct_excessive_bools)] // facts that have nothing to do with each other
+pub(crate) struct Link {
+    pub(crate) id: Option<ConnectionId>,
+    pub(crate) address: SocketAddr,
+    /// It stands in a listener's backlog, or did.
+    pub(crate) connected: bool,
+    pub(crate) place: Place,
+    /// The shard that accepted it.
+    pub(crate) arrived_at: usize,
+    /// Bytes on their way to the shard.
+    pub(crate) inbound: VecDeque<u8>,
+    /// The peer has shut its sending side.
+    pub(crate) inbound_ended: bool,
+    pub(crate) end_told: bool,
+    pub(crate) received_bytes: usize,
+    /// All bytes that were taken for sending.
+    pub(crate) taken: Vec<u8>,
+    /// How many of these the peer has read.
+    pub(crate) read_bytes: usize,
+    /// Broken, by the peer or by the network.
+    pub(crate) broken: bool,
+    /// The turn in which the shard was told.
+    pub(crate) broken_told: Option<u64>,
+    pub(crate) shutdown_us: Option<u64>,
+    pub(crate) closed: Option<Closed>,
+    /// Closed over bytes that nobody had received: what the peer has not read yet is lost.
+    pub(crate) destroyed: bool,
+    pub(crate) receive: Option<Armed>,
+    pub(crate) send: Option<Send>,
+    /// What a short send has left over, which comes next.
+    pub(crate) rest_bytes: Option<usize>,
+    pub(crate) life: Life,
+}
+
+/// Who has a connection's socket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// The kernel: no shard has got it yet, or it broke before.
+    #[default]
+    Backlog,
+    /// This shard.
+    At(usize),
+    /// The mesh, on its way to the shard that counts its address.
+    ToBeCounted,
+    /// The mesh, on its way to the shard that is to serve it.
+    ToBeServed(usize),
+}
+
+/// When and how a shard closed a connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Closed {
+    pub(crate) at_us: u64,
+    pub(crate) by: usize,
+    pub(crate) reset: bool,
+    /// Its address had as many connections as it may have.
+    pub(crate) at_limit: bool,
+}
+
+/// A multishot operation.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Armed {
+    pub(crate) cancelled: bool,
+    /// It is for one completion.
+    pub(crate) once: bool,
+    /// Its last completion is on its way.
+    pub(crate) ended: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Send {
+    /// `None` once its completion is on its way.
+    pub(crate) buffer: Option<SendBuffer>,
+    pub(crate) taken_bytes: usize,
+    pub(crate) cancelled: bool,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Listener {
+    pub(crate) backlog: VecDeque<usize>,
+    pub(crate) accept: Option<Armed>,
+    pub(crate) closed: bool,
+    /// Until then it is not to be tried again, unless a connection closes.
+    pub(crate) full_until_us: u64,
+}
+
+impl Link {
+    fn new(address: SocketAddr) -> Link {
+        Link {
+            id: None,
+            address,
+            connected: false,
+            place: Place::default(),
+            arrived_at: 0,
+            inbound: VecDeque::new(),
+            inbound_ended: false,
+            end_told: false,
+            received_bytes: 0,
+            taken: Vec::new(),
+            read_bytes: 0,
+            broken: false,
+            broken_told: None,
+            shutdown_us: None,
+            closed: None,
+            destroyed: false,
+            receive: None,
+            send: None,
+            rest_bytes: None,
+            life: Life::default(),
+        }
+    }
+
+    /// A shard got its socket.
+    pub(crate) fn is_accepted(&self) -> bool {
+        self.place != Place::Backlog
+    }
+
+    /// Whether it is served, or was, by this shard.
+    pub(crate) fn is_of(&self, shard: usize) -> bool {
+        self.id.is_some_and(|id| id.shard() == shard)
+    }
+
+    /// The shard that is to let it in, if it arrived at this one.
+    pub(crate) fn waits_at(&self, listener: usize) -> usize {
+        match self.place {
+            Place::At(shard) | Place::ToBeServed(shard) => shard,
+            Place::Backlog | Place::ToBeCounted => listener,
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        self.is_accepted() && self.closed.is_none()
+    }
+
+    /// It is open, and its address's count has it.
+    fn is_counted(&self) -> bool {
+        self.is_open() && self.place != Place::ToBeCounted
+    }
+}
+
+/// Everything outside the shards.
+#[derive(Debug, Default)]
+pub(crate) struct Network {
+    pub(crate) links: Vec<Link>,
+    /// By shard.
+    pub(crate) listeners: Vec<Vec<Listener>>,
+    pub(crate) mesh: Mesh,
+    /// By shard: it took in no other connection after its last turn.
+    pub(crate) full: Vec<bool>,
+    pub(crate) trace: Option<Vec<String>>,
+    pub(crate) now_us: u64,
+    pub(crate) turn: u64,
+}
+
+impl Network {
+    pub(crate) fn new(addresses: &[SocketAddr], (shards, listeners): (usize, usize)) -> Network {
+        let of_shard = || (0..listeners).map(|_| Listener::default()).collect();
+        Network {
+            links: addresses.iter().copied().map(Link::new).collect(),
+            listeners: (0..shards).map(|_| of_shard()).collect(),
+            mesh: Mesh::new(shards),
+            full: vec![false; shards],
+            ..Network::default()
+        }
+    }
+
+    pub(crate) fn note(&mut self, line: impl FnOnce() -> String) {
+        if let Some(trace) = &mut self.trace {
+            trace.push(format!("{:>9} {}", self.now_us, line()));
+        }
+    }
+
+    /// A peer connects.
+    pub(crate) fn connect(&mut self, peer: usize, (shard, listener): (usize, usize)) {
+        self.links[peer].connected = true;
+        self.note(|| format!("peer {peer} connects to {shard}.{listener}"));
+        self.listeners[shard][listener].backlog.push_back(peer);
+    }
+
+    /// Ids are never used again, so this works for closed connections too.
+    pub(crate) fn link_of(&self, id: ConnectionId) -> usize {
+        self.links
+            .iter()
+            .position(|link| link.id == Some(id))
+            .unwrap_or_else(|| panic!("nobody knows {id}"))
+    }
+
+    /// How many connections of each address are counted, if the shard that counts them does it
+    /// right: those that there are, and those of which it has not heard yet that they are gone.
+    pub(crate) fn counts(&self) -> BTreeMap<IpAddr, usize> {
+        let mut counts = self.mesh.departing.clone();
+        for link in self.links.iter().filter(|link| link.is_counted()) {
+            *counts.entry(link.address.ip().to_canonical()).or_default() += 1;
+        }
+        counts
+    }
+
+    /// Whether connections wait at this shard for room.
+    pub(crate) fn has_waiting(&self, shard: usize) -> bool {
+        let waits = |link: &Link| link.is_open() && link.id.is_none();
+        self.links
+            .iter()
+            .any(|link| link.place == Place::At(shard) && waits(link))
+    }
+
+    /// How many connections are placed on this shard.
+    pub(crate) fn placed(&self, shard: usize) -> usize {
+        let is_there = |link: &&Link| {
+            link.is_open() && [Place::At(shard), Place::ToBeServed(shard)].contains(&link.place)
+        };
+        self.links.iter().filter(is_there).count()
+    }
+}
+
+/// Whether a shard with so many connections hands the next one to another with so many: if it has
+/// clearly more, by one and by 3%.
+pub(crate) fn is_clearly_more(own: usize, other: usize) -> bool {
+    own > other + (other / 32).max(1)
+}
+
+/// The address of a peer; those of the same number have the same one, by IPv4 or mapped into IPv6.
+pub(crate) fn address(number: usize, peer: usize, mapped: bool) -> SocketAddr {
+    let v4 = Ipv4Addr::new(10, 0, 0, number as u8);
+    let ip = if mapped {
+        IpAddr::V6(v4.to_ipv6_mapped())
+    } else {
+        IpAddr::V4(v4)
+    };
+    SocketAddr::new(ip, 1024 + peer as u16)
+}
+
+/// From one shard to another: when each message is due, and what it is.
+type Queue = VecDeque<(u64, Message<Socket>)>;
+
+/// What shards tell one another: by pair in order, late, and in bounded queues.
+#[derive(Debug, Default)]
+pub(crate) struct Mesh {
+    /// By receiver, then by sender.
+    queues: Vec<Vec<Queue>>,
+    /// A sender with more messages than this in one queue is congested.
+    pub(crate) queue_max: usize,
+    /// A queue of this sender's has room again, which it does not know yet.
+    pub(crate) relieved: Vec<bool>,
+    /// Connections that are gone, of which the shard that counts them has not heard.
+    pub(crate) departing: BTreeMap<IpAddr, usize>,
+    /// Those of which it has heard in this very turn.
+    pub(crate) departed: Vec<IpAddr>,
+}
+
+impl Mesh {
+    fn new(shards: usize) -> Mesh {
+        let queues = || (0..shards).map(|_| VecDeque::new()).collect();
+        Mesh {
+            queues: (0..shards).map(|_| queues()).collect(),
+            queue_max: 1,
+            relieved: vec![false; shards],
+            departing: BTreeMap::new(),
+            departed: Vec::new(),
+        }
+    }
+
+    pub(crate) fn is_congested(&self, from: usize) -> bool {
+        self.queues
+            .iter()
+            .any(|queues| queues[from].len() > self.queue_max)
+    }
+
+    pub(crate) fn send(&mut self, from: usize, to: usize, due_us: u64, message: Message<Socket>) {
+        if let Message::Departed(address) = &message {
+            *self.departing.entry(*address).or_default() += 1;
+        }
+        self.queues[to][from].push_back((due_us, message));
+    }
+
+    /// The senders whose first message for this shard is due.
+    pub(crate) fn due(&self, to: usize, now_us: u64) -> impl Iterator<Item = usize> {
+        self.queues[to]
+            .iter()
+            .enumerate()
+            .filter(move |(_, queue)| queue.front().is_some_and(|(due_us, _)| *due_us <= now_us))
+            .map(|(from, _)| from)
+    }
+
+    pub(crate) fn receive(&mut self, from: usize, to: usize) -> Option<Message<Socket>> {
+        let queue = &mut self.queues[to][from];
+        let was_congested = queue.len() > self.queue_max;
+        let (_, message) = queue.pop_front()?;
+        self.relieved[from] |= was_congested && queue.len() <= self.queue_max;
+        if let Message::Departed(address) = &message
+            && let Some(departing) = self.departing.get_mut(address)
+        {
+            *departing -= 1;
+            self.departed.push(*address);
+        }
+        Some(message)
+    }
+
+    /// When the next message is due.
+    pub(crate) fn next_us(&self) -> Option<u64> {
+        let queues = self.queues.iter().flatten();
+        queues.filter_map(|queue| Some(queue.front()?.0)).min()
+    }
+}

@@ -1,0 +1,132 @@
+//! What peers send: streams of requests, sound or not.
+
+use corelane::shard::Settings;
+
+use crate::handlers::code;
+use crate::random::Random;
+use crate::scenario::Class;
+use crate::wire::{crc32, frame, raw_frame};
+
+/// A stream of requests in the making.
+pub(crate) struct Stream<'a> {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) class: Class,
+    pub(crate) peer: u16,
+    pub(crate) settings: &'a Settings,
+}
+
+const HARMLESS: [u16; 12] = [
+    code::PING,
+    code::ECHO,
+    code::COUNT,
+    code::ASYNC_ECHO,
+    code::NONE,
+    code::ASYNC_NONE,
+    code::ERROR_REPLY,
+    code::ASYNC_ERROR_REPLY,
+    code::WITH_CODE,
+    code::ASYNC_WITH_CODE,
+    code::REVERSED,
+    code::AMPLIFY,
+];
+
+const FATAL: [u16; 9] = [
+    code::OVERSIZED,
+    code::OVERSIZED_IN_PLACE,
+    code::ASYNC_OVERSIZED,
+    code::PANIC,
+    code::PANIC_HALFWAY,
+    code::ASYNC_PANIC,
+    code::PANIC_AT_START,
+    code::ERROR_REPLY,
+    code::ASYNC_ERROR_REPLY,
+];
+
+impl Stream<'_> {
+    /// So many PINGs.
+    pub(crate) fn push_pings(&mut self, times: usize) {
+        for _ in 0..times {
+            self.bytes.extend_from_slice(&frame(code::PING, &[]));
+        }
+    }
+
+    /// One whole frame.
+    pub(crate) fn push(&mut self, number: u16, trouble_percent: u64, random: &mut Random) {
+        let has_trouble = random.percent(trouble_percent);
+        let code = match self.class {
+            // Whatever else may be the answer, it must not change what comes after.
+            Class::Overload => random.one_of(&[
+                code::PING,
+                code::ECHO,
+                code::COUNT,
+                code::ASYNC_ECHO,
+                code::ASYNC_ECHO,
+            ]),
+            // An ERROR of a handler's must not be taken for one about the rate.
+            Class::Flood => random.one_of(&[
+                code::PING,
+                code::ECHO,
+                code::NONE,
+                code::ASYNC_ECHO,
+                code::REVERSED,
+            ]),
+            _ if has_trouble && random.percent(30) => random.one_of(&FATAL),
+            Class::Slow | Class::Hoarder | Class::Memory if random.percent(60) => code::AMPLIFY,
+            Class::Large if random.percent(50) => code::ASYNC_ECHO,
+            _ => random.one_of(&HARMLESS),
+        };
+        let code = if has_trouble && random.percent(30) {
+            code::UNKNOWN
+        } else {
+            code
+        };
+        let body = if code == code::PING {
+            Vec::new()
+        } else {
+            self.body(code, number, has_trouble, random)
+        };
+        let mut bytes = frame(code, &body);
+        if has_trouble && random.percent(30) {
+            bytes[4 + random.between(0, 3)] ^= 1 << random.between(0, 7);
+        }
+        self.bytes.extend_from_slice(&bytes);
+    }
+
+    fn body(&self, code: u16, number: u16, has_trouble: bool, random: &mut Random) -> Vec<u8> {
+        let room_bytes = self.settings.frame_bytes_max - 8 - 4;
+        let mut body = self.peer.to_be_bytes().to_vec();
+        body.extend_from_slice(&number.to_be_bytes());
+        let argument = match code {
+            code::ERROR_REPLY | code::ASYNC_ERROR_REPLY if has_trouble => random.between(1, 11),
+            code::ERROR_REPLY | code::ASYNC_ERROR_REPLY => random.between(6, 8),
+            code::AMPLIFY if self.class != Class::Calm => random.between(0, room_bytes),
+            code::AMPLIFY => random.between(0, room_bytes.min(400)),
+            // Beyond the codes that only the server uses.
+            code::WITH_CODE | code::ASYNC_WITH_CODE => random.between(4, 65_535),
+            _ => 0,
+        };
+        body.extend_from_slice(&(argument as u16).to_be_bytes());
+        let filler_bytes = match self.class {
+            Class::Large => random.between(0, 12_000),
+            Class::Memory => random.between(0, 400.min(room_bytes - 2)),
+            _ => random.between(0, 60.min(room_bytes - 2)),
+        };
+        body.extend((0..filler_bytes).map(|at| (at as u8).wrapping_mul(31)));
+        body
+    }
+
+    pub(crate) fn push_bad_length(&mut self, random: &mut Random) {
+        let too_long = self.settings.frame_bytes_max + 1;
+        let length = random.one_of(&[0, 7, too_long, 65_535]) as u16;
+        let rubbish = vec![7; random.between(0, 100)];
+        let bytes = raw_frame(length, code::ECHO, crc32(&rubbish), &rubbish);
+        self.bytes.extend_from_slice(&bytes);
+    }
+
+    pub(crate) fn push_partial(&mut self, number: u16, random: &mut Random) {
+        let body = self.body(code::ECHO, number, false, random);
+        let bytes = frame(code::ECHO, &body);
+        let cut = random.between(1, bytes.len() - 1);
+        self.bytes.extend_from_slice(&bytes[..cut]);
+    }
+}
