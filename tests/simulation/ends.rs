@@ -4,7 +4,7 @@ use corelane::metrics::{CloseCause, Counters};
 
 use crate::invariants::{CLOSE_US, FLUSH_US};
 use crate::life::Word;
-use crate::network::{Closed, Link};
+use crate::network::Closed;
 use crate::peer::Reading;
 use crate::run::Run;
 use crate::scenario::Class;
@@ -237,18 +237,12 @@ fn judge_last_word(run: &mut Run, number: usize) {
             );
         }
     }
-    let is_drained = link.life.sent_before_drain.is_some() && run.scenario.settings.reply_errors;
+    let may_be_told = run.scenario.drain_us.is_some() && run.scenario.settings.reply_errors;
     let goaways = peer.progress.goaways;
-    let may_be_told = is_drained || link_may_be_told(run, link);
     assert!(
         goaways <= u64::from(may_be_told),
         "peer {number} got {goaways} GOAWAY"
     );
-}
-
-/// Whether a connection that was about to end may have been told to go away all the same.
-fn link_may_be_told(run: &Run, link: &Link) -> bool {
-    run.scenario.drain_us.is_some() && run.scenario.settings.reply_errors && link.id.is_some()
 }
 
 /// Counters that can only be told from the whole: exact if nobody's part of it is uncertain.

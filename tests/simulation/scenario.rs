@@ -222,6 +222,7 @@ fn script(class: Class, peer: usize, settings: &Settings, random: &mut Random) -
         _ if class == Class::Flood => {}
         0 => stream.push_bad_length(random),
         1 => stream.push_partial(frames as u16, random),
+        2 | 3 if class == Class::Drain => stream.push_partial(frames as u16, random),
         _ => {}
     }
     let bytes = stream.bytes.len();
@@ -246,7 +247,7 @@ fn script(class: Class, peer: usize, settings: &Settings, random: &mut Random) -
             bytes_max,
             gap_us_max,
         },
-        half_closes: random.percent(80),
+        half_closes: random.percent(if class == Class::Drain { 40 } else { 80 }),
         reading: if is_sleepy {
             Reading::Sleepy(random.between(1, 20))
         } else {
@@ -285,7 +286,11 @@ fn misbehave(class: Class, script: &mut Script, random: &mut Random) {
     if random.percent(30) {
         script.half_closes = false;
     }
-    if random.percent(if class == Class::Hoarder { 20 } else { 60 }) {
+    let resets_percent = match class {
+        Class::Hoarder | Class::Drain => 20,
+        _ => 60,
+    };
+    if random.percent(resets_percent) {
         script.reset_us = Some(script.connect_us + random.between_us(0, 10_000));
     }
 }
