@@ -7,10 +7,10 @@
 //! limit. (The other way, a counter for each address and shard that the others read, can't refuse
 //! exactly: two shards that read at once both see room for the last one.)
 
-use core::net::IpAddr;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 
 /// The addresses that one shard counts.
@@ -62,7 +62,7 @@ pub(super) fn owner(address: IpAddr, shards: u16) -> u16 {
 
 #[cfg(test)]
 mod tests {
-    use core::net::{Ipv4Addr, Ipv6Addr};
+    use std::net::{Ipv4Addr, Ipv6Addr};
 
     use super::*;
 

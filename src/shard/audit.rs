@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use super::Shard;
 use super::connection::{Connection, HELD_BYTES_MAX, Multishot, Phase};
+use super::ending::GOAWAY_BYTES;
 use super::io::Io;
 use crate::handler::ConnectionId;
 
@@ -122,6 +123,3 @@ impl<I: Io, S: 'static> Shard<I, S> {
         Ok(())
     }
 }
-
-/// A GOAWAY frame, in bytes.
-const GOAWAY_BYTES: usize = 12;

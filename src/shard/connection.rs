@@ -18,7 +18,7 @@
 //! Nothing but times is stored on the way of a message: the shard's timer looks here when it
 //! lapses, and is set again if the deadline has moved on.
 
-use core::net::SocketAddr;
+use std::net::SocketAddr;
 
 use super::flood::Bucket;
 use super::ledger::Charge;

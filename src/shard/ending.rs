@@ -17,7 +17,7 @@ pub(super) const CLOSE_US: u64 = 5_000_000;
 const FLUSH_US: u64 = 500_000;
 
 /// A GOAWAY frame, in bytes.
-const GOAWAY_BYTES: usize = HEADER_BYTES + size_of::<u32>();
+pub(super) const GOAWAY_BYTES: usize = HEADER_BYTES + size_of::<u32>();
 
 impl<I: Io, S: 'static> Shard<I, S> {
     /// Begins to drain: nobody else is let in, everybody is told with GOAWAY, requests are still

@@ -10,9 +10,8 @@
 //!   completed before.
 //! - A socket given to [`Operation::Close`], or to another shard, has no operation in flight.
 
-// Addresses as data: `core` has nothing that could open a socket.
-use core::net::{IpAddr, SocketAddr};
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Deref;
 
 use crate::handler::{ConnectionId, HandlerOutcome, HandlerTask};

@@ -5,8 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use crate::scan::{self, Scan};
-use crate::{CLOCK, IMPURE_MODULES, IMPURE_PATHS, IMPURE_WORDS, TOP_LEVEL, VAGUE_NAMES};
-use crate::{Imports, Pure, ROOMS, Room};
+use crate::{CLOCK, IMPURE_MODULES, IMPURE_PATHS, IMPURE_WORDS, PURE_PATHS, TOP_LEVEL};
+use crate::{Imports, Pure, ROOMS, Room, VAGUE_NAMES};
 
 pub(crate) fn find_room(name: &str) -> Option<usize> {
     ROOMS.iter().position(|room| room.name == name)
@@ -219,6 +219,9 @@ fn impure_sibling(file: &File, path: &scan::Path) -> Option<String> {
 fn impure_path(file: &str, absolute: &[String]) -> Option<String> {
     if absolute.windows(CLOCK.len()).any(|names| names == CLOCK) {
         return Some(CLOCK.join("::"));
+    }
+    if PURE_PATHS.contains(&absolute[..absolute.len().min(3)].join("::").as_str()) {
+        return None;
     }
     for (name, allowed_in) in IMPURE_PATHS {
         let forbidden: Vec<&str> = name.split("::").collect();
