@@ -20,7 +20,7 @@ use crate::metrics::Counters;
 use crate::shard::mesh::{Mesh, mesh};
 use crate::shard::run::{self, Control};
 use crate::shard::{Loads, Message, Settings};
-use crate::sys::{Wakeup, cpus, host, socket};
+use crate::sys::{Doorbell, cpus, host, socket};
 
 /// The server could not start.
 #[derive(Debug, thiserror::Error)]
@@ -135,18 +135,18 @@ impl<S: 'static> ServerBuilder<S> {
         let (addresses, listeners) = listen(&self.config, placement.len())?;
         panic::keep_reports();
 
-        let notices = notices(placement.len())?;
+        let doorbells = doorbells(placement.len())?;
         let mut server = Server {
             addresses,
             shards: Vec::new(),
             handle: ServerHandle {
-                controls: Arc::new(notices.iter().cloned().map(Control::new).collect()),
+                controls: Arc::new(doorbells.iter().cloned().map(Control::new).collect()),
             },
         };
         let shards = u16::try_from(placement.len()).unwrap_or(u16::MAX);
         let loads = Arc::new(Loads::new(shards));
         let (report, reports) = mpsc::channel();
-        let seats = placement.into_iter().zip(listeners).zip(mesh(&notices));
+        let seats = placement.into_iter().zip(listeners).zip(mesh(&doorbells));
         for (number, ((cpu, listeners), mesh)) in seats.enumerate() {
             let plan = Plan {
                 number,
@@ -423,12 +423,12 @@ fn check_host(config: &Config, shards: usize) -> Result<(), StartError> {
 }
 
 /// What each shard is woken by.
-fn notices(shards: usize) -> Result<Vec<Wakeup>, StartError> {
+fn doorbells(shards: usize) -> Result<Vec<Doorbell>, StartError> {
     (0..shards)
         .map(|shard| {
-            Wakeup::new().map_err(|error| StartError::Shard {
+            Doorbell::new().map_err(|error| StartError::Shard {
                 shard,
-                reason: format!("no eventfd for it: {error}"),
+                reason: format!("no doorbell for it: {error}"),
             })
         })
         .collect()

@@ -21,7 +21,7 @@ use rtrb::{Consumer, Producer, PushError, RingBuffer};
 
 use self::flags::Shared;
 use crate::config::bounds;
-use crate::sys::Wakeup;
+use crate::sys::Doorbell;
 
 /// Messages that one queue holds.
 const QUEUE_MAX: usize = 1024;
@@ -36,11 +36,11 @@ const QUEUE_MIN: usize = 16;
 const _: () = assert!(*bounds::SHARDS.end() <= (QUEUES_MAX / QUEUE_MIN) as u64);
 const _: () = assert!(*bounds::SHARDS.end() <= u16::MAX as u64);
 
-/// Makes the ends of a mesh, one for each shard, in their order; `wakeups` wake the parked ones.
+/// Makes the ends of a mesh, one for each shard, in their order; `doorbells` wake the parked ones.
 ///
 /// The queues to one shard take the memory of at most 16,384 messages, and half a kibibyte each.
-pub(crate) fn mesh<M: Send>(wakeups: &[Wakeup]) -> Vec<Mesh<M>> {
-    with_capacity(wakeups, queue_capacity(wakeups.len()))
+pub(crate) fn mesh<M: Send>(doorbells: &[Doorbell]) -> Vec<Mesh<M>> {
+    with_capacity(doorbells, queue_capacity(doorbells.len()))
 }
 
 fn queue_capacity(shards: usize) -> usize {
@@ -48,10 +48,12 @@ fn queue_capacity(shards: usize) -> usize {
     (QUEUES_MAX / senders).clamp(QUEUE_MIN, QUEUE_MAX)
 }
 
-fn with_capacity<M: Send>(wakeups: &[Wakeup], capacity: usize) -> Vec<Mesh<M>> {
-    let shards = wakeups.iter().map(|wakeup| Shared::new(wakeup, wakeups));
+fn with_capacity<M: Send>(doorbells: &[Doorbell], capacity: usize) -> Vec<Mesh<M>> {
+    let shards = doorbells
+        .iter()
+        .map(|wakeup| Shared::new(wakeup, doorbells));
     let shards: Arc<[Shared]> = shards.collect();
-    let numbers = (0..=u16::MAX).take(wakeups.len());
+    let numbers = (0..=u16::MAX).take(doorbells.len());
     let mut ends: Vec<Mesh<M>> = numbers
         .map(|number| Mesh::new(number, Arc::clone(&shards)))
         .collect();
@@ -338,7 +340,7 @@ impl<M> Mesh<M> {
     /// Announces that this shard is about to park. Gives back whether it may: if not, there is mail,
     /// or it is congested no longer and can take on more.
     ///
-    /// If it may, its [`Wakeup`] wakes it; [`Mesh::wake_up`] follows, whatever it was that did.
+    /// If it may, its [`Doorbell`] wakes it; [`Mesh::wake_up`] follows, whatever it was that did.
     pub(crate) fn fall_asleep(&mut self) -> bool {
         // Others may wait for what was not announced yet, and this shard for room.
         let was_congested = self.is_congested();

@@ -5,8 +5,8 @@
 //! inside glommio, which costs more but lets the executor's other tasks sleep as well. While
 //! asynchronous handlers are at work it parks at once, since they are what is waited for.
 //!
-//! Whoever wants something of a shard (to stop, or to tell it something) writes to an eventfd that
-//! the ring watches: so the ring alone has to be waited for, and it wakes glommio through another.
+//! Whoever wants something of a shard (to stop, or to tell it something) rings its doorbell, which
+//! its ring watches: so the ring alone has to be waited for, and it wakes glommio by an eventfd.
 //!
 //! Invariant: whenever the shard's task waits inside glommio, an event of the kernel's is due or
 //! armed that wakes it; it never relies on glommio's word that it is runnable. For glommio (0.12)
@@ -34,7 +34,7 @@ use super::{Loads, Message, Shard, Turn};
 use crate::handler::Router;
 use crate::metrics::Counters;
 use crate::sys::clock::Clock;
-use crate::sys::{Wakeup, host};
+use crate::sys::{Doorbell, Wakeup, host};
 
 /// How long a busy shard keeps the executor's other tasks waiting, in microseconds. It is also how
 /// often glommio looks after its own timers and files then, and how late a request to stop may be
@@ -55,7 +55,7 @@ const GUARD_US: u64 = 10_000;
 #[derive(Debug)]
 pub(crate) struct Control {
     request: AtomicU8,
-    notices: Wakeup,
+    doorbell: Doorbell,
 }
 
 const NO_REQUEST: u8 = 0;
@@ -64,11 +64,11 @@ const STOP: u8 = 2;
 const STOP_AT_ONCE: u8 = 3;
 
 impl Control {
-    /// One for the shard that watches this eventfd.
-    pub(crate) fn new(notices: Wakeup) -> Control {
+    /// One for the shard that watches this doorbell.
+    pub(crate) fn new(doorbell: Doorbell) -> Control {
         Control {
             request: AtomicU8::new(NO_REQUEST),
-            notices,
+            doorbell,
         }
     }
 
@@ -89,20 +89,12 @@ impl Control {
 
     fn ask(&self, request: u8) {
         self.request.fetch_max(request, Ordering::Release);
-        self.notices.wake();
+        self.doorbell.ring();
     }
 
     fn request(&self) -> u8 {
         self.request.load(Ordering::Acquire)
     }
-}
-
-/// The eventfds of a shard.
-pub(super) struct Wakeups {
-    /// The ring's, to wake a shard that is parked: completions are there.
-    pub(super) completions: Wakeup,
-    /// Other threads'.
-    pub(super) notices: Wakeup,
 }
 
 /// What it takes to run a shard.
@@ -130,20 +122,17 @@ pub(crate) struct Start<S> {
 pub(crate) async fn run<S: 'static>(start: Start<S>, ready: impl FnOnce()) -> io::Result<Counters> {
     let listeners = start.listeners.len();
     let registered_max = host::registered_files_max(start.settings.connections_max);
-    let completions = Wakeup::new()?;
-    let wakeups = Wakeups {
-        completions: completions.clone(),
-        notices: start.controls[usize::from(start.number)].notices.clone(),
-    };
+    let wakeup = Wakeup::new()?;
     let io = RingIo::new(
         start.number,
         start.listeners,
         registered_max,
-        wakeups,
+        wakeup.clone(),
+        start.controls[usize::from(start.number)].doorbell.clone(),
         start.mesh,
     )?;
     let finished = Rc::clone(&io.finished);
-    let parking = Parking::new(completions.clone(), finished)?;
+    let parking = Parking::new(wakeup.clone(), finished)?;
     let mut shard = Shard::new(
         io,
         (start.number, start.loads),
@@ -157,7 +146,7 @@ pub(crate) async fn run<S: 'static>(start: Start<S>, ready: impl FnOnce()) -> io
         number: usize::from(start.number),
         controls: start.controls,
         busy_poll_us: start.busy_poll_us,
-        completions,
+        wakeup,
         parking,
         request: NO_REQUEST,
         yielded_at_us: 0,
@@ -180,7 +169,7 @@ struct Runner {
     controls: Arc<Vec<Control>>,
     busy_poll_us: u64,
     /// What wakes the shard when it is parked.
-    completions: Wakeup,
+    wakeup: Wakeup,
     parking: Parking,
     /// The latest request that was carried out.
     request: u8,
@@ -230,7 +219,7 @@ impl Runner {
     async fn let_others_run<S: 'static>(&mut self, shard: &mut Shard<RingIo, S>) -> io::Result<()> {
         // What the turn asked for need not wait for the others.
         shard.io_mut().ring.enter()?;
-        self.completions.wake();
+        self.wakeup.wake();
         self.park(shard, None).await
     }
 

@@ -8,11 +8,13 @@
 mod buffers;
 pub(crate) mod clock;
 pub(crate) mod cpus;
+mod doorbell;
 pub(crate) mod host;
 mod ring;
 pub(crate) mod socket;
 mod wakeup;
 
 pub(crate) use buffers::Received;
+pub(crate) use doorbell::Doorbell;
 pub(crate) use ring::{Event, Ring, Socket, Token};
 pub(crate) use wakeup::Wakeup;

@@ -28,6 +28,7 @@ pub(crate) use self::sockets::Socket;
 
 use self::sockets::{Closing, OpenSocket, Slots};
 use super::buffers::{Buffers, GROUP, Received};
+use super::doorbell::Doorbell;
 use super::wakeup::Wakeup;
 
 /// Submission queue entries. A turn that asks for more submits in between.
@@ -35,7 +36,7 @@ const SUBMISSIONS: u32 = 1024;
 /// Completion queue entries: several times as many, since one multishot operation completes often.
 const COMPLETIONS: u32 = 8192;
 
-/// What a watched eventfd is polled for.
+/// What a watched doorbell is polled for.
 const POLL_IN: u32 = libc::POLLIN.unsigned_abs() as u32;
 
 /// How long dropping the ring waits for the kernel to let go of what is in flight.
@@ -112,7 +113,7 @@ pub(crate) struct Ring {
     /// Kept for as long as the ring may write to it.
     _wakeup: Wakeup,
     /// What is watched, for as long as the ring lives.
-    watched: Option<Wakeup>,
+    watched: Option<Doorbell>,
 }
 
 /// What a completion is of: the highest byte of its user data.
@@ -207,18 +208,18 @@ impl Ring {
             }));
     }
 
-    /// From now on, a wake-up of this eventfd ends the waiting of this ring, and counts as a
-    /// completion where completions wake the shard. Call it once.
-    pub(crate) fn watch(&mut self, notices: Wakeup) {
-        self.watched = Some(notices);
+    /// From now on, ringing this ends the waiting of this ring, and counts as a completion where
+    /// completions wake the shard. Call it once.
+    pub(crate) fn watch(&mut self, doorbell: Doorbell) {
+        self.watched = Some(doorbell);
         self.watch_on();
     }
 
     fn watch_on(&mut self) {
-        let Some(notices) = &self.watched else {
+        let Some(doorbell) = &self.watched else {
             return;
         };
-        let entry = opcode::PollAdd::new(Fd(notices.as_raw_fd()), POLL_IN)
+        let entry = opcode::PollAdd::new(Fd(doorbell.as_raw_fd()), POLL_IN)
             .multi(true)
             .build()
             .user_data(Kind::Watch.user_data(0));
@@ -476,8 +477,8 @@ impl Ring {
         match kind {
             Kind::Unwatched => None,
             Kind::Watch => {
-                if let Some(notices) = &self.watched {
-                    notices.clear();
+                if let Some(doorbell) = &self.watched {
+                    doorbell.clear();
                 }
                 let is_cancelled =
                     matches!(&result, Err(error) if error.raw_os_error() == Some(libc::ECANCELED));

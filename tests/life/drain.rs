@@ -93,7 +93,7 @@ fn converse_all(address: SocketAddr, codes: &[u16], drain: impl FnOnce()) -> Vec
 }
 
 /// Waits until connects are refused; nobody is served on the way there.
-fn until_refused(address: SocketAddr) {
+pub(crate) fn until_refused(address: SocketAddr) {
     until("connects are refused", || {
         let Ok(mut stream) = TcpStream::connect(address) else {
             return Some(());

@@ -27,3 +27,4 @@ mod flow;
 mod memory;
 mod reuse;
 mod timeouts;
+mod waking;

@@ -19,7 +19,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::sys::Wakeup;
+use crate::sys::Doorbell;
 
 /// What other shards see of one. In a block of cache lines of its own: 128 bytes, since CPUs fetch
 /// lines in pairs.
@@ -29,7 +29,7 @@ pub(super) struct Shared {
     pub(super) mail: AtomicBool,
     /// Whether it is parked, or about to be.
     pub(super) asleep: AtomicBool,
-    wakeup: Wakeup,
+    doorbell: Doorbell,
     /// By receiver: whether messages of this shard wait for room in the queue to that one.
     pub(super) wants_room: Box<[Flags]>,
 }
@@ -43,13 +43,13 @@ impl Flags {
 }
 
 impl Shared {
-    pub(super) fn new(wakeup: &Wakeup, all: &[Wakeup]) -> Shared {
+    pub(super) fn new(doorbell: &Doorbell, all: &[Doorbell]) -> Shared {
         let blocks = all.len().div_ceil(Flags::COUNT);
         let clear = || Flags([const { AtomicBool::new(false) }; Flags::COUNT]);
         Shared {
             mail: AtomicBool::new(false),
             asleep: AtomicBool::new(false),
-            wakeup: wakeup.clone(),
+            doorbell: doorbell.clone(),
             wants_room: (0..blocks).map(|_| clear()).collect(),
         }
     }
@@ -78,7 +78,7 @@ impl Shared {
     /// anew, later than this was read, so passes its fence later, too, and sees its mail.
     pub(super) fn wake_if_asleep(&self) {
         if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::Relaxed) {
-            self.wakeup.wake();
+            self.doorbell.ring();
         }
     }
 }

@@ -9,18 +9,18 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::*;
 
-fn wakeups(shards: usize) -> Vec<Wakeup> {
-    (0..shards).map(|_| Wakeup::new().unwrap()).collect()
+fn doorbells(shards: usize) -> Vec<Doorbell> {
+    (0..shards).map(|_| Doorbell::new().unwrap()).collect()
 }
 
-fn pair<M: Send>(capacity: usize) -> ([Mesh<M>; 2], [Wakeup; 2]) {
-    let wakeups = [Wakeup::new().unwrap(), Wakeup::new().unwrap()];
-    let ends = with_capacity(&wakeups, capacity).try_into();
-    (ends.unwrap_or_else(|_| panic!("not two ends")), wakeups)
+fn pair<M: Send>(capacity: usize) -> ([Mesh<M>; 2], [Doorbell; 2]) {
+    let doorbells = [Doorbell::new().unwrap(), Doorbell::new().unwrap()];
+    let ends = with_capacity(&doorbells, capacity).try_into();
+    (ends.unwrap_or_else(|_| panic!("not two ends")), doorbells)
 }
 
-fn is_woken(wakeup: &Wakeup, seconds: i64) -> bool {
-    let mut fds = [PollFd::from_borrowed_fd(wakeup.as_fd(), PollFlags::IN)];
+fn is_woken(doorbell: &Doorbell, seconds: i64) -> bool {
+    let mut fds = [PollFd::from_borrowed_fd(doorbell.as_fd(), PollFlags::IN)];
     let timeout = Timespec {
         tv_sec: seconds,
         tv_nsec: 0,
@@ -29,10 +29,10 @@ fn is_woken(wakeup: &Wakeup, seconds: i64) -> bool {
 }
 
 /// Parks as a shard does, but not for ever: a wake-up that is lost fails the test.
-fn park<M>(mesh: &mut Mesh<M>, wakeup: &Wakeup) {
+fn park<M>(mesh: &mut Mesh<M>, doorbell: &Doorbell) {
     if mesh.fall_asleep() {
-        assert!(is_woken(wakeup, 20), "a wake-up was lost");
-        wakeup.clear();
+        assert!(is_woken(doorbell, 20), "a wake-up was lost");
+        doorbell.clear();
         mesh.wake_up();
     }
 }
@@ -54,7 +54,7 @@ fn queues_hold_1024_messages_and_those_to_one_shard_no_more_than_16384_together(
         assert!((16..=1024).contains(&capacity));
         assert!(capacity * (shards - 1) <= 16_384);
     }
-    let mut ends = mesh(&wakeups(2));
+    let mut ends = mesh(&doorbells(2));
     for number in 0..1025 {
         assert!(!ends[0].is_congested());
         ends[0].send(1, number);
@@ -64,7 +64,7 @@ fn queues_hold_1024_messages_and_those_to_one_shard_no_more_than_16384_together(
 
 #[test]
 fn flags_of_two_shards_share_no_cache_line() {
-    let ends = mesh::<()>(&wakeups(3));
+    let ends = mesh::<()>(&doorbells(3));
     let mut blocks = Vec::new();
     for shared in &*ends[0].shards {
         blocks.push(&raw const shared.mail as usize / 128);
@@ -83,7 +83,7 @@ fn flags_of_two_shards_share_no_cache_line() {
     blocks.dedup();
     assert_eq!(blocks.len(), 3 * 2);
     // A flag of its own for every receiver.
-    let shared = Shared::new(&wakeups(1)[0], &wakeups(130));
+    let shared = Shared::new(&doorbells(1)[0], &doorbells(130));
     shared.wants_room(129).store(true, Ordering::Relaxed);
     let raised = (0..130).filter(|&to| shared.wants_room(to).load(Ordering::Relaxed));
     assert_eq!(raised.collect::<Vec<_>>(), [129]);
@@ -91,44 +91,44 @@ fn flags_of_two_shards_share_no_cache_line() {
 
 #[test]
 fn a_message_is_announced_by_the_flush_and_wakes_only_who_sleeps() {
-    let ([mut one, mut other], [_, wakeup]) = pair(4);
+    let ([mut one, mut other], [_, doorbell]) = pair(4);
     one.send(1, 'a');
     assert!(!other.has_mail());
     one.flush();
     assert!(other.has_mail());
-    assert!(!is_woken(&wakeup, 0), "it was awake");
+    assert!(!is_woken(&doorbell, 0), "it was awake");
     assert!(!other.fall_asleep(), "it has mail");
     assert_eq!(take(&mut other, 9), [(0, 'a')]);
     assert!(!other.has_mail());
 
     assert!(other.fall_asleep());
     one.flush();
-    assert!(!is_woken(&wakeup, 0), "there was nothing to tell");
+    assert!(!is_woken(&doorbell, 0), "there was nothing to tell");
     one.send(1, 'b');
     one.flush();
-    assert!(is_woken(&wakeup, 0));
-    wakeup.clear();
+    assert!(is_woken(&doorbell, 0));
+    doorbell.clear();
     other.wake_up();
     one.send(1, 'c');
     one.flush();
-    assert!(!is_woken(&wakeup, 0), "it knows that it has mail");
+    assert!(!is_woken(&doorbell, 0), "it knows that it has mail");
     assert_eq!(take(&mut other, 9), [(0, 'b'), (0, 'c')]);
 }
 
 #[test]
 fn who_falls_asleep_announces_first() {
-    let ([mut one, mut other], [_, wakeup]) = pair(4);
+    let ([mut one, mut other], [_, doorbell]) = pair(4);
     assert!(other.fall_asleep());
     one.send(1, 'a');
     assert!(one.fall_asleep());
-    assert!(is_woken(&wakeup, 0));
+    assert!(is_woken(&doorbell, 0));
     other.wake_up();
     assert_eq!(take(&mut other, 9), [(0, 'a')]);
 }
 
 #[test]
 fn no_sender_starves() {
-    let mut ends = with_capacity(&wakeups(4), 8);
+    let mut ends = with_capacity(&doorbells(4), 8);
     for sender in &mut ends[1..] {
         for number in 0..20 {
             sender.send(0, number);
@@ -151,7 +151,7 @@ fn no_sender_starves() {
 
 #[test]
 fn room_wakes_a_congested_sender() {
-    let ([mut one, mut other], [wakeup, _]) = pair(2);
+    let ([mut one, mut other], [doorbell, _]) = pair(2);
     for number in 0..5 {
         one.send(1, number);
     }
@@ -160,10 +160,10 @@ fn room_wakes_a_congested_sender() {
     assert!(one.fall_asleep());
     for round in 0..2 {
         assert_eq!(take(&mut other, 1).len(), 1);
-        assert!(!is_woken(&wakeup, 0), "nothing is said without a flush");
+        assert!(!is_woken(&doorbell, 0), "nothing is said without a flush");
         other.flush();
-        assert!(is_woken(&wakeup, 0), "round {round}");
-        wakeup.clear();
+        assert!(is_woken(&doorbell, 0), "round {round}");
+        doorbell.clear();
         one.wake_up();
         assert!(one.has_mail());
         assert_eq!(take(&mut one, 9), []);
@@ -172,8 +172,8 @@ fn room_wakes_a_congested_sender() {
     }
     assert_eq!(take(&mut other, 9), [(0, 2), (0, 3)]);
     other.flush();
-    assert!(is_woken(&wakeup, 0));
-    wakeup.clear();
+    assert!(is_woken(&doorbell, 0));
+    doorbell.clear();
     one.wake_up();
     assert_eq!(take(&mut one, 9), []);
     assert!(!one.fall_asleep(), "it can send again");
@@ -187,7 +187,7 @@ fn room_wakes_a_congested_sender() {
 
 #[test]
 fn messages_to_a_shard_that_is_gone_are_dropped() {
-    let ([mut one, mut other], [wakeup, _]) = pair(2);
+    let ([mut one, mut other], [doorbell, _]) = pair(2);
     let message = Arc::new(());
     for _ in 0..5 {
         one.send(1, Arc::clone(&message));
@@ -195,7 +195,7 @@ fn messages_to_a_shard_that_is_gone_are_dropped() {
     assert!(one.fall_asleep());
     assert_eq!(take(&mut other, 1).len(), 1);
     drop(other);
-    assert!(is_woken(&wakeup, 0), "it waits for room that never comes");
+    assert!(is_woken(&doorbell, 0), "it waits for room that never comes");
     one.wake_up();
     one.flush();
     assert!(!one.is_congested());
@@ -208,13 +208,13 @@ fn messages_to_a_shard_that_is_gone_are_dropped() {
 
 #[test]
 fn what_was_sent_outlives_the_sender() {
-    let ([mut one, mut other], [_, wakeup]) = pair(2);
+    let ([mut one, mut other], [_, doorbell]) = pair(2);
     assert!(other.fall_asleep());
     for number in 0..3 {
         one.send(1, number);
     }
     drop(one);
-    assert!(is_woken(&wakeup, 0));
+    assert!(is_woken(&doorbell, 0));
     other.wake_up();
     // What fits, that is.
     assert_eq!(take(&mut other, 9), [(0, 0), (0, 1)]);
@@ -229,7 +229,7 @@ fn a_shard_does_not_send_to_itself() {
 
 /// A shard that sends so many messages to every other one, takes as many from each, and parks
 /// whenever it can do neither.
-fn exchange(mut mesh: Mesh<u32>, wakeup: &Wakeup, messages: u32) {
+fn exchange(mut mesh: Mesh<u32>, doorbell: &Doorbell, messages: u32) {
     let others: Vec<u16> = (0..=u16::MAX)
         .take(mesh.shards.len())
         .filter(|&other| other != mesh.number)
@@ -254,7 +254,7 @@ fn exchange(mut mesh: Mesh<u32>, wakeup: &Wakeup, messages: u32) {
             return;
         }
         if sent == messages || mesh.is_congested() {
-            park(&mut mesh, wakeup);
+            park(&mut mesh, doorbell);
         }
     }
 }
@@ -262,11 +262,11 @@ fn exchange(mut mesh: Mesh<u32>, wakeup: &Wakeup, messages: u32) {
 #[test]
 fn order_is_kept_and_nobody_sleeps_for_ever_while_all_are_congested() {
     for capacity in [1, 3, 64] {
-        let wakeups = wakeups(3);
-        let ends = with_capacity(&wakeups, capacity);
+        let doorbells = doorbells(3);
+        let ends = with_capacity(&doorbells, capacity);
         thread::scope(|scope| {
-            for (end, wakeup) in ends.into_iter().zip(&wakeups) {
-                scope.spawn(|| exchange(end, wakeup, 5000));
+            for (end, doorbell) in ends.into_iter().zip(&doorbells) {
+                scope.spawn(|| exchange(end, doorbell, 5000));
             }
         });
     }
@@ -275,11 +275,11 @@ fn order_is_kept_and_nobody_sleeps_for_ever_while_all_are_congested() {
 #[test]
 fn a_ball_between_two_that_park_is_never_lost() {
     const THROWS: u32 = 5000;
-    let ([mut one, other], [wakeup, other_wakeup]) = pair(1);
-    let play = |mut mesh: Mesh<u32>, wakeup: Wakeup, to: u16| {
+    let ([mut one, other], [doorbell, other_doorbell]) = pair(1);
+    let play = |mut mesh: Mesh<u32>, doorbell: Doorbell, to: u16| {
         let mut ball = None;
         while ball.is_none_or(|ball| ball < THROWS) {
-            park(&mut mesh, &wakeup);
+            park(&mut mesh, &doorbell);
             let caught = take(&mut mesh, 1).pop();
             if let Some((_, caught)) = caught {
                 assert!(ball.is_none_or(|ball| caught == ball + 2));
@@ -290,8 +290,8 @@ fn a_ball_between_two_that_park_is_never_lost() {
     };
     one.send(1, 0);
     thread::scope(|scope| {
-        scope.spawn(|| play(one, wakeup, 1));
-        scope.spawn(|| play(other, other_wakeup, 0));
+        scope.spawn(|| play(one, doorbell, 1));
+        scope.spawn(|| play(other, other_doorbell, 0));
     });
 }
 
@@ -384,7 +384,7 @@ fn flush(ends: &mut [Mesh<u32>], model: &mut Model, from: usize) {
 proptest! {
     #[test]
     fn it_does_what_plain_queues_do(steps in vec(step(), 0..200)) {
-        let mut ends = with_capacity::<u32>(&wakeups(SHARDS), CAPACITY);
+        let mut ends = with_capacity::<u32>(&doorbells(SHARDS), CAPACITY);
         let mut model = Model::default();
         for (number, step) in (0..).zip(steps) {
             match step {

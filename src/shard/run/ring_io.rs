@@ -13,13 +13,12 @@ use glommio::timer::Timer;
 use glommio::{Latency, Shares, Task, TaskQueueHandle};
 
 use super::GUARD_US;
-use super::Wakeups;
 use super::parking::Finished;
 use crate::config::bounds;
 use crate::handler::{ConnectionId, HandlerOutcome, HandlerTask};
 use crate::shard::io::{Arrival, Completion, Failure, Io, Message, Operation, SendBuffer};
 use crate::shard::mesh::Mesh;
-use crate::sys::{Event, Received, Ring, Socket, Token};
+use crate::sys::{Doorbell, Event, Received, Ring, Socket, Token, Wakeup};
 
 /// Shares of the handlers' task queue; the shard itself has glommio's 1,000.
 const HANDLER_SHARES: usize = 500;
@@ -43,11 +42,12 @@ impl RingIo {
         shard: u16,
         listeners: Vec<TcpListener>,
         registered_max: u32,
-        wakeups: Wakeups,
+        wakeup: Wakeup,
+        doorbell: Doorbell,
         mesh: Mesh<Message<OwnedFd>>,
     ) -> io::Result<RingIo> {
-        let mut ring = Ring::new(listeners, registered_max, wakeups.completions)?;
-        ring.watch(wakeups.notices);
+        let mut ring = Ring::new(listeners, registered_max, wakeup)?;
+        ring.watch(doorbell);
         Ok(RingIo {
             shard,
             ring,
