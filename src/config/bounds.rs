@@ -69,5 +69,13 @@ pub const HIGH_BYTES: RangeInclusive<u64> = 1..=*OUTBOUND_BYTES.end() - *MAX_FRA
 /// `handlers.async_per_shard`, handlers at work at once.
 pub const ASYNC_PER_SHARD: RangeInclusive<u64> = 1..=u32::MAX as u64;
 
+/// `process.respawn_max_ms`, milliseconds: not so short that a worker which
+/// can't live takes a core, and up to an hour.
+pub const RESPAWN_MAX_MS: RangeInclusive<u64> = 100..=3_600_000;
+
+/// `process.ready_ms`, milliseconds: starting takes some of them at least, and
+/// up to an hour.
+pub const READY_MS: RangeInclusive<u64> = 100..=3_600_000;
+
 /// `log.stats_seconds`, seconds.
 pub const STATS_SECONDS: RangeInclusive<u64> = 0..=u32::MAX as u64;

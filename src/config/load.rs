@@ -200,6 +200,11 @@ mod tests {
             "protocol.errors = 5",
             &format!("1:19: protocol.errors is 5, but {right}"),
         );
+        let right = r#"must be "single" or "supervised""#;
+        refuses(
+            "process.mode = 'master'",
+            &format!("1:16: process.mode is 'master', but {right}"),
+        );
         let right = r#"must be "text" or "json""#;
         refuses(
             "log.format = 'xml'",
@@ -213,6 +218,16 @@ mod tests {
         refuses(
             "log.file = true",
             &format!("1:12: log.file is true, but {right}"),
+        );
+        let right = r#"must be the path of a file in quotes, or "" for none"#;
+        refuses(
+            "process.pid_file = 1",
+            &format!("1:20: process.pid_file is 1, but {right}"),
+        );
+        let right = r#"must be the name of a user in quotes, or "" to stay who starts it"#;
+        refuses_set(
+            "process.user=33",
+            &format!("process.user is 33, but {right}"),
         );
         let right = r#"must be a filter in quotes, such as "info" or "info,corelane::shard=debug""#;
         refuses(
@@ -287,7 +302,7 @@ mod tests {
             &format!("1:2: unknown section limit; {hint}"),
         );
         let hint = "the sections are server, shards, protocol, limits, timeouts, flood, outbound, \
-                    handlers, log";
+                    handlers, process, log";
         refuses("[tls]", &format!("1:2: unknown section tls; {hint}"));
         refuses(
             "'a.b' = 99999999999999999999",

@@ -43,7 +43,8 @@ pub use cpus::{CpuList, CpuListError};
 pub use error::{ConfigError, Place};
 pub use overrides::Override;
 pub use sections::{
-    ErrorFrames, Flood, Handlers, Limits, Log, LogFormat, Outbound, Protocol, Server, Timeouts,
+    ErrorFrames, Flood, Handlers, Limits, Log, LogFormat, Outbound, Process, ProcessMode, Protocol,
+    Server, Timeouts,
 };
 pub use shards::{Accept, CpuChoice, ShardCount, Shards};
 
@@ -69,6 +70,8 @@ pub struct Config {
     pub outbound: Outbound,
     /// The code that answers messages.
     pub handlers: Handlers,
+    /// Master and worker, and what the operating system sees of them.
+    pub process: Process,
     /// What is written down, how and where.
     pub log: Log,
 }
@@ -212,6 +215,10 @@ mod tests {
         other.limits.max_frame_bytes = 8;
         other.flood.frames_per_second = 9;
         other.flood.burst = 90;
+        other.process.mode = ProcessMode::Supervised;
+        other.process.daemon = true;
+        other.process.pid_file = "/run/corelane.pid".into();
+        other.process.user = "corelane".to_owned();
         other.log.level = "info,[turn{id=\"7\"}]=debug".to_owned();
         other.log.format = LogFormat::Json;
         other.log.file = "/var/log/core lane.log".into();
@@ -263,6 +270,7 @@ mod tests {
         assert_eq!(config.timeouts, Timeouts::default());
         assert_eq!(config.flood, Flood::default());
         assert_eq!(config.outbound, Outbound::default());
+        assert_eq!(config.process, Process::default());
         assert_eq!(config.log.format, LogFormat::Json);
 
         let shown: toml::Table = PRODUCTION.parse().unwrap();

@@ -92,6 +92,22 @@ pub(super) const RULES: &[Rule] = &[
     number("handlers.async_per_shard", &bounds::ASYNC_PER_SHARD, |c| {
         c.handlers.async_per_shard.into()
     }),
+    words("process.mode", r#""single" or "supervised""#),
+    words("process.daemon", "true or false"),
+    words(
+        "process.pid_file",
+        r#"the path of a file in quotes, or "" for none"#,
+    ),
+    words(
+        "process.user",
+        r#"the name of a user in quotes, or "" to stay who starts it"#,
+    ),
+    number("process.respawn_max_ms", &bounds::RESPAWN_MAX_MS, |c| {
+        c.process.respawn_max_ms.into()
+    }),
+    number("process.ready_ms", &bounds::READY_MS, |c| {
+        c.process.ready_ms.into()
+    }),
     words(
         "log.level",
         r#"a filter in quotes, such as "info" or "info,corelane::shard=debug""#,
@@ -191,7 +207,7 @@ mod tests {
         let all: Vec<_> = sections().collect();
         let expected = [
             "server", "shards", "protocol", "limits", "timeouts", "flood", "outbound", "handlers",
-            "log",
+            "process", "log",
         ];
         assert_eq!(all, expected);
         let of_flood: Vec<_> = keys_of("flood").collect();

@@ -176,6 +176,65 @@ impl Default for Handlers {
     }
 }
 
+/// `[process]`: master and worker, and what the operating system sees of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Process {
+    /// Whether a master watches over the server. Default `"single"`.
+    pub mode: ProcessMode,
+    /// Whether the server leaves the terminal that starts it. Default false;
+    /// only with a master.
+    pub daemon: bool,
+    /// Where to write the process id; see [`pid_file`](Self::pid_file).
+    /// Default empty.
+    #[serde(serialize_with = "as_text")]
+    pub pid_file: PathBuf,
+    /// The user to be once the sockets are open; see [`user`](Self::user).
+    /// Default empty.
+    pub user: String,
+    /// Longest pause before a worker that keeps dying young is started again,
+    /// in milliseconds. Default 30,000; 100 to 3,600,000 (an hour).
+    pub respawn_max_ms: u32,
+    /// How long a new worker may take until it is ready, in milliseconds.
+    /// Default 10,000; 100 to 3,600,000 (an hour).
+    pub ready_ms: u32,
+}
+
+impl Process {
+    /// The pid file, if there is to be one.
+    pub fn pid_file(&self) -> Option<&Path> {
+        Some(self.pid_file.as_path()).filter(|file| !file.as_os_str().is_empty())
+    }
+
+    /// The user to be, or `None` to stay whoever it is.
+    pub fn user(&self) -> Option<&str> {
+        Some(self.user.as_str()).filter(|user| !user.is_empty())
+    }
+}
+
+impl Default for Process {
+    fn default() -> Self {
+        Self {
+            mode: ProcessMode::Single,
+            daemon: false,
+            pid_file: PathBuf::new(),
+            user: String::new(),
+            respawn_max_ms: 30_000,
+            ready_ms: 10_000,
+        }
+    }
+}
+
+/// Whether a master watches over the server: `process.mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProcessMode {
+    /// No: the server is one process.
+    Single,
+    /// Yes: it holds the sockets and starts, watches and replaces the worker.
+    Supervised,
+}
+
 /// `[log]`: what is written down, how and where.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -236,5 +295,15 @@ mod tests {
         assert_eq!(log.file(), None);
         log.file = "corelane.log".into();
         assert_eq!(log.file(), Some(Path::new("corelane.log")));
+    }
+
+    #[test]
+    fn an_empty_pid_file_or_user_is_none() {
+        let mut process = Process::default();
+        assert_eq!((process.pid_file(), process.user()), (None, None));
+        process.pid_file = "corelane.pid".into();
+        process.user = "corelane".to_owned();
+        assert_eq!(process.pid_file(), Some(Path::new("corelane.pid")));
+        assert_eq!(process.user(), Some("corelane"));
     }
 }

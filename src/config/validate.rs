@@ -8,7 +8,10 @@ use super::bounds::LISTEN_ADDRESSES;
 use super::error::{ConfigError, Place};
 use super::key::KeyPath;
 use super::rules::{self, RULES, Takes};
-use super::{Config, CpuChoice, Flood, Limits, Log, Outbound, Server, ShardCount, Shards};
+use super::{
+    Config, CpuChoice, Flood, Limits, Log, Outbound, Process, ProcessMode, Server, ShardCount,
+    Shards,
+};
 
 /// A value that is not right; "{path} is {value}, but must be {right}".
 #[derive(Debug)]
@@ -44,6 +47,7 @@ pub(super) fn check(config: &Config) -> Result<(), Violation> {
     a_rate_with_a_burst(&config.flood)?;
     watermarks(&config.outbound)?;
     room_for_a_reply(&config.outbound, &config.limits)?;
+    a_daemon_with_a_master(&config.process)?;
     log_level(&config.log)
 }
 
@@ -134,6 +138,19 @@ fn room_for_a_reply(outbound: &Outbound, limits: &Limits) -> Result<(), Violatio
                 "at least {needed_bytes}, the sum of outbound.high_bytes and limits.max_frame_bytes"
             ),
             others: &["outbound.high_bytes", "limits.max_frame_bytes"],
+        });
+    }
+    Ok(())
+}
+
+/// The master is what stays behind, and who tells that the service is ready.
+fn a_daemon_with_a_master(process: &Process) -> Result<(), Violation> {
+    if process.daemon && process.mode == ProcessMode::Single {
+        return Err(Violation {
+            path: KeyPath::new("process.daemon"),
+            value: "true".to_owned(),
+            right: "false unless process.mode is \"supervised\"".to_owned(),
+            others: &["process.mode"],
         });
     }
     Ok(())
@@ -313,6 +330,40 @@ mod tests {
             violation(|c| c.timeouts.drain_ms = 3_600_001),
             beyond("drain_ms", 3_600_000)
         );
+    }
+
+    #[test]
+    fn a_daemon_has_a_master() {
+        let mut config = Config::default();
+        config.process.mode = ProcessMode::Supervised;
+        check(&config).unwrap();
+        config.process.daemon = true;
+        check(&config).unwrap();
+        assert_eq!(
+            violation(|c| c.process.daemon = true),
+            "process.daemon is true, but must be false unless process.mode is \"supervised\""
+        );
+    }
+
+    #[test]
+    fn pauses_and_patience_with_workers_are_bounded_at_both_ends() {
+        let mut config = Config::default();
+        for wait_ms in [100, 3_600_000] {
+            config.process.respawn_max_ms = wait_ms;
+            config.process.ready_ms = wait_ms;
+            check(&config).unwrap();
+        }
+        let right = "must be between 100 and 3600000";
+        for wrong in [0, 99, 3_600_001] {
+            assert_eq!(
+                violation(|c| c.process.respawn_max_ms = wrong),
+                format!("process.respawn_max_ms is {wrong}, but {right}")
+            );
+            assert_eq!(
+                violation(|c| c.process.ready_ms = wrong),
+                format!("process.ready_ms is {wrong}, but {right}")
+            );
+        }
     }
 
     #[test]

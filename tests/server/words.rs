@@ -32,10 +32,17 @@ fn check_prints_what_check_accepts() {
         "shards.accept=local",
         "--set",
         "flood={frames_per_second=50, burst=200}",
+        "--set",
+        "process={mode='supervised', daemon=true}",
     ];
     let printed = run(&[&["check"][..], &settings].concat());
     let printed = printed.succeeded();
-    for line in ["connections = 7", "accept = \"local\"", "burst = 200"] {
+    for line in [
+        "connections = 7",
+        "accept = \"local\"",
+        "burst = 200",
+        "daemon = true",
+    ] {
         assert!(printed.contains(line), "{printed}");
     }
 
