@@ -1,10 +1,13 @@
 //! The command line: one file a subcommand.
 
 mod check;
+mod control;
 mod load;
+mod master;
 mod report;
 mod send;
 mod serve;
+mod worker;
 
 use std::fmt::Display;
 use std::io::Write as _;
@@ -15,6 +18,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use corelane::config::{Config, ConfigError, Override};
+use corelane::process::{launch, title};
+use rustix::process::Signal;
 
 /// A thread-per-core, shared-nothing TCP message server. Without a command it serves.
 #[derive(Parser)]
@@ -43,6 +48,14 @@ enum Command {
     Load(load::Arguments),
     /// Lay the reports of several load runs over one another
     Report(report::Arguments),
+    /// Stop the running server soon: replies that are queued are flushed
+    Stop(control::Arguments),
+    /// Drain the running server: requests are answered, then it ends
+    Quit(control::Arguments),
+    /// Have the running server read its configuration again
+    Reload(control::Arguments),
+    /// Have the running server reopen its log file
+    Reopen(control::Arguments),
 }
 
 /// Where the configuration comes from.
@@ -73,6 +86,8 @@ enum Failure {
     Run(String),
     /// The words or the configuration are wrong: status 2.
     Usage(String),
+    /// Another process has said why: this status.
+    Told(u8),
 }
 
 impl Failure {
@@ -85,15 +100,14 @@ impl Failure {
     }
 }
 
-/// Does what the arguments of this process say.
+/// Does what the arguments of this process say, the zeroth included: by its title a process that
+/// was executed anew knows what it is to be.
 pub(crate) fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let outcome = match cli.command.unwrap_or(Command::Serve(cli.serve)) {
-        Command::Serve(arguments) => serve::run(&arguments),
-        Command::Check(arguments) => check::run(&arguments),
-        Command::Send(arguments) => send::run(&arguments),
-        Command::Load(arguments) => load::run(&arguments),
-        Command::Report(arguments) => report::run(&arguments),
+    let title = std::env::args_os().next().unwrap_or_default();
+    let outcome = match title.to_str() {
+        Some(launch::WORKER_TITLE) => worker::run(),
+        Some(title) if title.starts_with(title::MASTER_TITLE) => master::run(),
+        _ => run(Cli::parse()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -105,6 +119,21 @@ pub(crate) fn main() -> ExitCode {
             eprintln!("corelane: {message}");
             ExitCode::from(2)
         }
+        Err(Failure::Told(status)) => ExitCode::from(status),
+    }
+}
+
+fn run(cli: Cli) -> Result<(), Failure> {
+    match cli.command.unwrap_or(Command::Serve(cli.serve)) {
+        Command::Serve(arguments) => serve::run(&arguments),
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Send(arguments) => send::run(&arguments),
+        Command::Load(arguments) => load::run(&arguments),
+        Command::Report(arguments) => report::run(&arguments),
+        Command::Stop(arguments) => control::go_down(&arguments, Signal::TERM),
+        Command::Quit(arguments) => control::go_down(&arguments, Signal::QUIT),
+        Command::Reload(arguments) => control::ask(&arguments, Signal::HUP),
+        Command::Reopen(arguments) => control::ask(&arguments, Signal::USR1),
     }
 }
 

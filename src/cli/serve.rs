@@ -1,10 +1,14 @@
-//! `corelane serve`: the server, until INT or TERM.
+//! `corelane serve`: the server, until it is told to go down; alone, or by way of a master.
 
 use std::io::Write;
+use std::net::SocketAddr;
+use std::path::Path;
 
 use clap::Args;
-use corelane::config::{Config, Override};
-use corelane::process::{logging, signals};
+use corelane::config::{Config, Override, ProcessMode};
+use corelane::process::pid_file::PidFile;
+use corelane::process::worker::ServerBuilder;
+use corelane::process::{identity, listeners, logging, notify, signals};
 use corelane::protocol::codes;
 use corelane::{Server, StartError, apps};
 
@@ -26,7 +30,12 @@ pub(super) struct Arguments {
 }
 
 impl Arguments {
-    fn load(&self) -> Result<Config, Failure> {
+    /// The configuration file, if there is one.
+    pub(super) fn file(&self) -> Option<&Path> {
+        self.config.config.as_deref()
+    }
+
+    pub(super) fn load(&self) -> Result<Config, Failure> {
         let mut overrides = Vec::new();
         if !self.listen.is_empty() {
             overrides.push(Override {
@@ -49,27 +58,65 @@ impl Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let config = arguments.load()?;
+    match config.process.mode {
+        ProcessMode::Single => serve_alone(config),
+        ProcessMode::Supervised => super::master::become_master(arguments.file()),
+    }
+}
+
+/// The server in this process, without a master.
+fn serve_alone(config: Config) -> Result<(), Failure> {
     logging::start(&config.log).map_err(Failure::run)?;
-    let server = Server::builder(config)
-        .handler(codes::PING, apps::ping)
-        .handler(codes::ECHO, apps::echo)
-        .start()
-        .map_err(|error| match error {
-            StartError::Config(_) | StartError::Placement(_) => Failure::usage(error),
-            _ => Failure::run(error),
-        })?;
-    signals::stop_on_signals(server.handle()).map_err(Failure::run)?;
-    announce(&server).map_err(Failure::run)?;
+    let _pid_file = config
+        .process
+        .pid_file()
+        .map(PidFile::claim)
+        .transpose()
+        .map_err(Failure::run)?;
+    let server = start(config)?;
+    signals::obey_signals(server.handle()).map_err(Failure::run)?;
+    announce(server.addresses(), server.shards()).map_err(Failure::run)?;
+    tell_ready();
     server.wait().map(drop).map_err(Failure::run)
 }
 
-fn announce(server: &Server) -> std::io::Result<()> {
+/// Takes the sockets that were passed on or opens those of the configuration, becomes the user
+/// that it names, and starts the server that ships.
+pub(super) fn start(config: Config) -> Result<Server, Failure> {
+    let sockets = match listeners::passed_on().map_err(Failure::usage)? {
+        Some(sockets) => sockets,
+        None => listeners::open_all(&config).map_err(start_failure)?,
+    };
+    identity::take_on(&config.process).map_err(Failure::run)?;
+    let server: ServerBuilder<()> = Server::builder(config).listeners(sockets);
+    server
+        .handler(codes::PING, apps::ping)
+        .handler(codes::ECHO, apps::echo)
+        .start()
+        .map_err(start_failure)
+}
+
+fn start_failure(error: StartError) -> Failure {
+    match error {
+        StartError::Config(_) | StartError::Placement(_) => Failure::usage(error),
+        _ => Failure::run(error),
+    }
+}
+
+/// Tells whoever started this process that it is ready, if it wants to know.
+pub(super) fn tell_ready() {
+    if let Err(error) = notify::tell(notify::READY) {
+        tracing::warn!(%error, "whoever started this can't be told that it is ready");
+    }
+}
+
+pub(super) fn announce(addresses: &[SocketAddr], shards: usize) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
-    let shards = match server.shards() {
+    let shards = match shards {
         1 => "1 shard".to_owned(),
         count => format!("{count} shards"),
     };
-    for address in server.addresses() {
+    for address in addresses {
         writeln!(out, "corelane: listening on {address} ({shards})")?;
     }
     out.flush()

@@ -1,7 +1,16 @@
-//! The process around the shards: starting them, stopping them, signals, logs.
+//! The process around the shards: master and worker, starting and stopping them, signals, logs.
 
+pub mod answers;
+pub(crate) mod holding;
+pub mod identity;
+pub mod launch;
+pub mod listeners;
 pub mod logging;
 pub mod master;
+pub mod notify;
+pub mod pid_file;
 pub(crate) mod placement;
 pub mod signals;
+pub mod supervisor;
+pub mod title;
 pub mod worker;

@@ -13,6 +13,7 @@ use std::thread::JoinHandle;
 
 use glommio::{LocalExecutorBuilder, Placement};
 
+use super::listeners;
 use super::placement::{PlacementError, place};
 use crate::config::{Config, ConfigError, Limits};
 use crate::handler::{Context, Reply, Request, Router, panic};
@@ -20,7 +21,7 @@ use crate::metrics::Counters;
 use crate::shard::mesh::{Mesh, mesh};
 use crate::shard::run::{self, Control};
 use crate::shard::{Loads, Message, Settings};
-use crate::sys::{Doorbell, cpus, host, socket};
+use crate::sys::{Doorbell, cpus, host};
 
 /// The server could not start.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +53,9 @@ pub enum StartError {
         /// What the operating system says.
         error: io::Error,
     },
+    /// A socket that was passed on can't be used.
+    #[error("a listening socket that was passed on can't be used: {0}")]
+    Passed(io::Error),
     /// A shard did not come up.
     #[error("shard {shard} did not start: {reason}")]
     Shard {
@@ -87,9 +91,19 @@ pub struct ServerBuilder<S> {
     factory: Arc<dyn Fn(usize) -> S + Send + Sync>,
     router: Router<S>,
     duplicate: Option<u16>,
+    listeners: Option<Vec<TcpListener>>,
 }
 
 impl<S: 'static> ServerBuilder<S> {
+    /// Has the server accept from these sockets instead of opening those of `server.listen`, as
+    /// [`passed_on`](super::listeners::passed_on) has them. Each is dealt to a shard, the first to
+    /// shard 0; where an address has fewer than there are shards, shards share one.
+    #[must_use]
+    pub fn listeners(mut self, listeners: Vec<TcpListener>) -> Self {
+        self.listeners = Some(listeners);
+        self
+    }
+
     /// Has a synchronous handler answer the requests with this code. It borrows the state of its
     /// shard and the request's body; what it returns is the reply.
     #[must_use]
@@ -127,12 +141,14 @@ impl<S: 'static> ServerBuilder<S> {
         if let Some(code) = self.duplicate {
             return Err(StartError::DuplicateHandler { code });
         }
-        let allowed = cpus::allowed().map_err(|error| StartError::Host {
-            lacks: vec![format!("its CPUs can't be told: {error}")],
-        })?;
-        let placement = place(&self.config.shards, &allowed, cpus::parallelism())?;
+        let placement = placement(&self.config)?;
         check_host(&self.config, placement.len())?;
-        let (addresses, listeners) = listen(&self.config, placement.len())?;
+        let listening = match self.listeners {
+            Some(sockets) => listeners::by_address(sockets).map_err(StartError::Passed)?,
+            None => listeners::open(&self.config, placement.len())?,
+        };
+        let addresses = listening.iter().map(|of_one| of_one.address).collect();
+        let listeners = listeners::deal(listening, placement.len()).map_err(StartError::Passed)?;
         panic::keep_reports();
 
         let doorbells = doorbells(placement.len())?;
@@ -210,6 +226,7 @@ impl Server {
             factory: Arc::new(factory),
             router: Router::new(),
             duplicate: None,
+            listeners: None,
         }
     }
 
@@ -422,6 +439,14 @@ fn check_host(config: &Config, shards: usize) -> Result<(), StartError> {
     Ok(())
 }
 
+/// The CPU of each shard on this host, in shard order; `None` where it is not pinned.
+pub(crate) fn placement(config: &Config) -> Result<Vec<Option<usize>>, StartError> {
+    let allowed = cpus::allowed().map_err(|error| StartError::Host {
+        lacks: vec![format!("its CPUs can't be told: {error}")],
+    })?;
+    Ok(place(&config.shards, &allowed, cpus::parallelism())?)
+}
+
 /// What each shard is woken by.
 fn doorbells(shards: usize) -> Result<Vec<Doorbell>, StartError> {
     (0..shards)
@@ -432,22 +457,4 @@ fn doorbells(shards: usize) -> Result<Vec<Doorbell>, StartError> {
             })
         })
         .collect()
-}
-
-/// The listeners of each shard, one for each address.
-fn listen(
-    config: &Config,
-    shards: usize,
-) -> Result<(Vec<SocketAddr>, Vec<Vec<TcpListener>>), StartError> {
-    let mut addresses = Vec::new();
-    let mut listeners: Vec<Vec<TcpListener>> = (0..shards).map(|_| Vec::new()).collect();
-    for &address in &config.server.listen {
-        let (bound, sockets) = socket::listen(address, config.server.backlog, shards)
-            .map_err(|error| StartError::Listen { address, error })?;
-        addresses.push(bound);
-        for (of_shard, listener) in listeners.iter_mut().zip(sockets) {
-            of_shard.push(listener);
-        }
-    }
-    Ok((addresses, listeners))
 }

@@ -1,4 +1,5 @@
-//! The kernel's side of a shard: io_uring, sockets, eventfd, CPUs, clock, and what a host must have.
+//! The kernel's side: io_uring, sockets, eventfd, CPUs, clock, what a host must have, and children
+//! that descriptors are passed to.
 //!
 //! The only room with unsafe code. It knows bytes, descriptors and tokens, never frames or
 //! handlers. Nothing that safe code outside can do with what it offers is undefined behaviour:
@@ -6,10 +7,12 @@
 #![allow(unsafe_code)] // this is the room for it
 
 mod buffers;
+pub(crate) mod child;
 pub(crate) mod clock;
 pub(crate) mod cpus;
 mod doorbell;
 pub(crate) mod host;
+pub(crate) mod passed;
 mod ring;
 pub(crate) mod socket;
 mod wakeup;

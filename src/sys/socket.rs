@@ -31,13 +31,26 @@ pub(crate) fn listen(
     let mut bound = address;
     let mut listeners = Vec::with_capacity(sockets);
     for _ in 0..sockets {
-        let socket = open(bound, true)?;
-        socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
-        let listener = TcpListener::from(socket);
+        let listener = listen_on(bound, backlog)?;
         bound = listener.local_addr()?;
         listeners.push(listener);
     }
     Ok((bound, listeners))
+}
+
+/// Listens with so many sockets more on an address that this process listens on already.
+pub(crate) fn listen_more(
+    address: SocketAddr,
+    backlog: u32,
+    sockets: usize,
+) -> io::Result<Vec<TcpListener>> {
+    (0..sockets).map(|_| listen_on(address, backlog)).collect()
+}
+
+fn listen_on(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
+    let socket = open(address, true)?;
+    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+    Ok(TcpListener::from(socket))
 }
 
 /// A bound socket. It stays blocking: io_uring's accept fails with EAGAIN on one that is not.

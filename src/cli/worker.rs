@@ -1,0 +1,17 @@
+//! The worker of a master: no command of its own, but what the program is under that title.
+
+use corelane::process::{identity, launch, logging, signals, title};
+
+use super::{Failure, serve};
+
+pub(super) fn run() -> Result<(), Failure> {
+    title::name_process().map_err(Failure::run)?;
+    let config = launch::config_of_worker().map_err(Failure::run)?;
+    logging::start(&config.log).map_err(Failure::run)?;
+    let server = serve::start(config)?;
+    signals::obey_signals(server.handle()).map_err(Failure::run)?;
+    // Its signal has a handler now.
+    identity::tie_to_master().map_err(Failure::run)?;
+    serve::tell_ready();
+    server.wait().map(drop).map_err(Failure::run)
+}

@@ -1,0 +1,169 @@
+//! The listening sockets that a master holds for its workers.
+//!
+//! Invariant: a socket that was opened for an address stays open as long as the address is listened
+//! on, however few shards there are. The kernel may have put connections into it that nobody has
+//! accepted yet, and closing it would reset them.
+
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::rc::Rc;
+
+use super::listeners::{self, Listening};
+use super::worker::StartError;
+use crate::config::Config;
+use crate::sys::socket;
+
+/// The sockets of one address, in shard order.
+#[derive(Clone, Debug)]
+struct Held {
+    /// As it was configured; nothing if whoever started the master has passed the sockets on.
+    asked: Option<SocketAddr>,
+    address: SocketAddr,
+    sockets: Vec<Rc<TcpListener>>,
+}
+
+/// All sockets. A clone holds the same ones: they are closed when the last clone that holds them
+/// is gone.
+#[derive(Clone, Debug)]
+pub(crate) struct Holding(Vec<Held>);
+
+impl Holding {
+    /// Opens one for each shard and address.
+    pub(crate) fn open(config: &Config, shards: usize) -> Result<Holding, StartError> {
+        let opened = listeners::open(config, shards)?;
+        let asked = config.server.listen.iter().copied().map(Some);
+        Ok(Holding(
+            opened
+                .into_iter()
+                .zip(asked)
+                .map(|(one, asked)| held(asked, one))
+                .collect(),
+        ))
+    }
+
+    /// Holds what whoever started this process has passed on.
+    pub(crate) fn passed_on(sockets: Vec<TcpListener>) -> Result<Holding, StartError> {
+        let sorted = listeners::by_address(sockets).map_err(StartError::Passed)?;
+        Ok(Holding(
+            sorted.into_iter().map(|one| held(None, one)).collect(),
+        ))
+    }
+
+    /// What this becomes with another configuration: sockets of addresses that stay are the same,
+    /// with more where there are more shards; others are opened, or not in it.
+    pub(crate) fn changed(&self, config: &Config, shards: usize) -> Result<Holding, StartError> {
+        if self.0.iter().any(|held| held.asked.is_none()) {
+            return Ok(self.clone());
+        }
+        let mut before = self.0.clone();
+        let changed = config.server.listen.iter().map(|&asked| {
+            match before.iter().position(|held| held.asked == Some(asked)) {
+                // Each once: port 0 may be there several times.
+                Some(at) => grown(before.remove(at), config, shards),
+                None => opened(asked, config, shards),
+            }
+        });
+        changed.collect::<Result<_, _>>().map(Holding)
+    }
+
+    /// The real addresses, in the order of `server.listen`.
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+        self.0.iter().map(|held| held.address).collect()
+    }
+
+    /// All sockets: address by address, in shard order.
+    pub(crate) fn sockets(&self) -> Vec<BorrowedFd<'_>> {
+        let sockets = self.0.iter().flat_map(|held| &held.sockets);
+        sockets.map(|socket| socket.as_fd()).collect()
+    }
+
+    /// The names of all sockets, for LISTEN_FDNAMES: `shard-0` and so on at each address.
+    pub(crate) fn names(&self) -> String {
+        let of_one = |held: &Held| (0..held.sockets.len()).map(|shard| format!("shard-{shard}"));
+        self.0.iter().flat_map(of_one).collect::<Vec<_>>().join(":")
+    }
+}
+
+fn held(asked: Option<SocketAddr>, listening: Listening) -> Held {
+    Held {
+        asked,
+        address: listening.address,
+        sockets: listening.sockets.into_iter().map(Rc::new).collect(),
+    }
+}
+
+fn opened(asked: SocketAddr, config: &Config, shards: usize) -> Result<Held, StartError> {
+    let (address, sockets) =
+        socket::listen(asked, config.server.backlog, shards).map_err(|error| {
+            StartError::Listen {
+                address: asked,
+                error,
+            }
+        })?;
+    Ok(held(Some(asked), Listening { address, sockets }))
+}
+
+fn grown(mut held: Held, config: &Config, shards: usize) -> Result<Held, StartError> {
+    let missing = shards.saturating_sub(held.sockets.len());
+    let address = held.address;
+    let more = socket::listen_more(address, config.server.backlog, missing)
+        .map_err(|error| StartError::Listen { address, error })?;
+    held.sockets.extend(more.into_iter().map(Rc::new));
+    Ok(held)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(listen: &[&str]) -> Config {
+        let mut config = Config::default();
+        config.server.listen = listen.iter().map(|text| text.parse().unwrap()).collect();
+        config
+    }
+
+    fn ports(holding: &Holding) -> Vec<u16> {
+        let addresses = holding.addresses();
+        addresses.iter().map(SocketAddr::port).collect()
+    }
+
+    #[test]
+    fn sockets_stay_with_their_addresses_and_none_is_closed_for_fewer_shards() {
+        let two = config(&["127.0.0.1:0", "127.0.0.1:0"]);
+        let before = Holding::open(&two, 2).unwrap();
+        assert_eq!(before.names(), "shard-0:shard-1:shard-0:shard-1");
+        let fewer = before.changed(&two, 1).unwrap();
+        assert_eq!(fewer.sockets().len(), 4);
+        let more = fewer.changed(&two, 3).unwrap();
+        assert_eq!(more.sockets().len(), 6);
+        assert_eq!(ports(&more), ports(&before));
+
+        let other = config(&["[::1]:0", "127.0.0.1:0"]);
+        let changed = more.changed(&other, 3).unwrap();
+        assert_eq!(changed.sockets().len(), 6);
+        assert_eq!(ports(&changed)[1], ports(&before)[0]);
+        assert!(!ports(&before).contains(&ports(&changed)[0]));
+    }
+
+    #[test]
+    fn an_address_of_somebody_else_is_told() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap().to_string();
+        let before = Holding::open(&config(&["127.0.0.1:0"]), 1).unwrap();
+        let error = before.changed(&config(&[&address]), 1).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("cannot listen on {address}: another program listens there already")
+        );
+    }
+
+    #[test]
+    fn what_was_passed_on_stays_whatever_is_configured() {
+        let passed = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = passed.local_addr().unwrap();
+        let holding = Holding::passed_on(vec![passed]).unwrap();
+        let changed = holding.changed(&config(&["127.0.0.1:0"]), 4).unwrap();
+        assert_eq!(changed.addresses(), [address]);
+        assert_eq!(changed.sockets().len(), 1);
+    }
+}

@@ -1,0 +1,89 @@
+//! How a master starts a worker, and how a worker is told what it needs.
+//!
+//! A worker is the program file executed anew, under the title `corelane: worker`. It reads its
+//! configuration, which the master has checked, from standard input; it takes its sockets as
+//! sd_listen_fds(3) has it, and tells that it is ready as sd_notify(3) has it.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::path::Path;
+
+use rustix::fs::{MemfdFlags, memfd_create};
+
+use super::holding::Holding;
+use super::notify;
+use crate::config::{Config, ConfigError};
+use crate::sys::child::{self, Launch};
+
+/// The zeroth argument of a worker, by which it knows that it is one.
+pub const WORKER_TITLE: &str = "corelane: worker";
+
+/// The variable with the words that a master was started with, as JSON.
+pub const WORDS: &str = "CORELANE_WORDS";
+
+/// What a worker must not inherit: words for another process than it.
+const NOT_INHERITED: [&str; 6] = [
+    "LISTEN_PID",
+    "LISTEN_FDS",
+    "LISTEN_FDNAMES",
+    notify::VARIABLE,
+    "WATCHDOG_PID",
+    WORDS,
+];
+
+/// Starts a worker; gives back its process id.
+pub(crate) fn start(
+    program: &Path,
+    config: &Config,
+    holding: &Holding,
+    notify_at: &str,
+) -> io::Result<u32> {
+    let sockets = holding.sockets();
+    let mut environment: Vec<(OsString, OsString)> = std::env::vars_os()
+        .filter(|(name, _)| !NOT_INHERITED.iter().any(|known| OsStr::new(known) == name))
+        .collect();
+    environment.extend([
+        ("LISTEN_FDS".into(), sockets.len().to_string().into()),
+        ("LISTEN_FDNAMES".into(), holding.names().into()),
+        (notify::VARIABLE.into(), notify_at.into()),
+    ]);
+    child::start(Launch {
+        program,
+        title: WORKER_TITLE,
+        environment,
+        stdin: in_memory(&config.to_toml())?.into(),
+        passed: &sockets,
+    })
+}
+
+/// A file in memory with this text, to be read from its start.
+fn in_memory(text: &str) -> io::Result<File> {
+    let mut file = File::from(memfd_create("corelane-config", MemfdFlags::CLOEXEC)?);
+    file.write_all(text.as_bytes())?;
+    file.rewind()?;
+    Ok(file)
+}
+
+/// A worker's configuration can't be had: it was not started by a master of this version.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WorkerConfigError {
+    /// Standard input can't be read.
+    #[error("a worker reads its configuration from its master on standard input, but: {0}")]
+    Unreadable(#[from] io::Error),
+    /// It is wrong.
+    #[error(transparent)]
+    Wrong(#[from] ConfigError),
+}
+
+/// The configuration that the master of this worker has passed on.
+///
+/// # Errors
+///
+/// [`WorkerConfigError`].
+pub fn config_of_worker() -> Result<Config, WorkerConfigError> {
+    let mut text = String::new();
+    io::stdin().lock().read_to_string(&mut text)?;
+    Ok(Config::parse(&text, "the master's configuration", &[])?)
+}
