@@ -2,6 +2,8 @@
 
 use std::ffi::CString;
 use std::io;
+use std::os::unix::fs::chown;
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::unistd::{User, getuid, initgroups, setgid, setuid};
@@ -92,6 +94,25 @@ fn become_user(user: &User) -> Result<(), Errno> {
     initgroups(&name, user.gid)?;
     setgid(user.gid)?;
     setuid(user.uid)
+}
+
+/// Gives a file that root has made to the user that the server will be, so that it can write there
+/// as well.
+///
+/// # Errors
+///
+/// [`IdentityError`].
+pub fn share(file: &Path, process: &Process) -> Result<(), IdentityError> {
+    let Some(name) = process.user().filter(|_| getuid().is_root()) else {
+        return Ok(());
+    };
+    let user = find(name)?;
+    chown(file, Some(user.uid.as_raw()), Some(user.gid.as_raw())).map_err(|error| {
+        IdentityError::Refused {
+            user: name.to_owned(),
+            error,
+        }
+    })
 }
 
 /// From now on this process drains should its master die: nobody would replace it, and it would

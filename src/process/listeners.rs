@@ -45,7 +45,7 @@ pub enum PassedError {
     )]
     Descriptor {
         /// Which.
-        number: usize,
+        number: i32,
         /// How many were to be passed on.
         count: usize,
         /// What is wrong about it.
@@ -67,12 +67,12 @@ pub fn passed_on() -> Result<Option<Vec<TcpListener>>, PassedError> {
         count,
         problem,
     };
-    let descriptors = passed::take(count).map_err(|error| {
+    let descriptors = passed::take(count).map_err(|(number, error)| {
         let what = match error.kind() {
-            io::ErrorKind::AlreadyExists => "taken already".to_owned(),
-            _ => "not there".to_owned(),
+            io::ErrorKind::AlreadyExists => "taken already",
+            _ => "not there",
         };
-        problem(passed::FIRST as usize, what)
+        problem(number, what.to_owned())
     })?;
     let listeners = descriptors.into_iter().zip(3..).map(|(fd, number)| {
         passed::listener(fd).map_err(|error| match error.kind() {

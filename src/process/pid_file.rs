@@ -160,14 +160,12 @@ fn lock_what_is_there(path: &Path) -> Result<File, PidFileError> {
             // Somebody else got ahead.
             continue;
         }
-        match read_pid(&mut file).map_err(unwritable)? {
-            Some(found) => pid = found,
+        let Some(found) = read_pid(&mut file).map_err(unwritable)? else {
             // Whoever locked it is about to put another file in its place.
-            None => {
-                std::thread::sleep(BETWEEN_TRIES);
-                continue;
-            }
-        }
+            std::thread::sleep(BETWEEN_TRIES);
+            continue;
+        };
+        pid = found;
         if is_at(&file, path) {
             break;
         }

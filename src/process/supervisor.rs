@@ -83,6 +83,7 @@ pub fn supervise(duties: Duties) -> Result<(), SuperviseError> {
     let signals = signals::descriptor()?;
     let config = duties.config.clone();
     identity::check(&config.process)?;
+    share_log(&config)?;
     let _pid_file = config.process.pid_file().map(PidFile::claim).transpose()?;
     let shards = placement(&config)?.len();
     let holding = match listeners::passed_on()? {
@@ -288,11 +289,7 @@ impl Supervisor<'_> {
             }
             Action::Adopt => self.adopt(),
             Action::HandOver => self.handle(Event::NotHandedOver),
-            Action::ReopenLog => {
-                if let Err(error) = logging::reopen() {
-                    tracing::error!("the old log file stays in use: {error}");
-                }
-            }
+            Action::ReopenLog => self.reopen_log(),
             Action::Report(outcome, askers) => {
                 let (is_good, words) =
                     answers::outcome(outcome, &self.reason, |id| self.pid_of(id));
@@ -319,6 +316,16 @@ impl Supervisor<'_> {
             Action::Exit(_) => {}
         }
         Ok(())
+    }
+
+    fn reopen_log(&self) {
+        if let Err(error) = logging::reopen() {
+            tracing::error!("the old log file stays in use: {error}");
+        }
+        let config = &self.duties.config;
+        if let Err(error) = share_log(config) {
+            tracing::error!("the worker can't write to the new log file: {error}");
+        }
     }
 
     fn start(&mut self, id: WorkerId, design: Design) {
@@ -381,21 +388,14 @@ impl Supervisor<'_> {
         if let Some(setting) = &self.in_force {
             (self.duties.announce)(&setting.holding.addresses(), setting.shards)?;
         }
-        self.tell_manager(notify::READY);
+        tell_manager(notify::READY);
         Ok(())
     }
 
     fn close_sockets(&mut self) {
         self.in_force = None;
         self.candidate = None;
-        self.tell_manager(notify::STOPPING);
-    }
-
-    /// systemd, if it is who started this.
-    fn tell_manager(&self, words: &str) {
-        if let Err(error) = notify::tell(words) {
-            tracing::warn!(%error, words, "the service manager can't be told");
-        }
+        tell_manager(notify::STOPPING);
     }
 
     fn examine(&mut self) -> Finding {
@@ -427,6 +427,19 @@ impl Supervisor<'_> {
             self.master.set_patience(setting.config.process_patience());
             self.in_force = Some(setting);
         }
+    }
+}
+
+/// The worker writes to the same log, perhaps as another user.
+fn share_log(config: &Config) -> Result<(), IdentityError> {
+    let file = config.log.file();
+    file.map_or(Ok(()), |file| identity::share(file, &config.process))
+}
+
+/// systemd, if it is who started this.
+fn tell_manager(words: &str) {
+    if let Err(error) = notify::tell(words) {
+        tracing::warn!(%error, words, "the service manager can't be told");
     }
 }
 

@@ -17,27 +17,33 @@ pub(crate) const FIRST: RawFd = 3;
 /// Whether they were given out.
 static TAKEN: AtomicBool = AtomicBool::new(false);
 
-/// Takes the descriptors that whoever started this process has passed on. Call it early, and only
-/// if the environment says that there are so many: what this process opened itself must not be
-/// among them.
+/// Takes so many descriptors that whoever started this process has passed on.
 ///
 /// # Errors
 ///
-/// `AlreadyExists` if they were taken before; `EBADF` if there are not so many.
-pub(crate) fn take(count: usize) -> io::Result<Vec<OwnedFd>> {
+/// The number of the one that was not passed on, and why: `AlreadyExists` if it was taken before,
+/// `NotFound` if it is this process's own, `EBADF` if it is not open at all.
+pub(crate) fn take(count: usize) -> Result<Vec<OwnedFd>, (RawFd, io::Error)> {
     if TAKEN.swap(true, Ordering::Relaxed) {
-        return Err(io::ErrorKind::AlreadyExists.into());
+        return Err((FIRST, io::ErrorKind::AlreadyExists.into()));
     }
-    (FIRST..).take(count).map(take_one).collect()
+    let numbers = (FIRST..).take(count);
+    numbers
+        .map(|raw| take_one(raw).map_err(|error| (raw, error)))
+        .collect()
 }
 
 fn take_one(raw: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: the number is not -1; whether it is open is what the call that borrows it tells.
     let borrowed = unsafe { BorrowedFd::borrow_raw(raw) };
+    if rustix::io::fcntl_getfd(borrowed)?.contains(FdFlags::CLOEXEC) {
+        return Err(io::ErrorKind::NotFound.into());
+    }
     // Not for the programs that this one starts.
     rustix::io::fcntl_setfd(borrowed, FdFlags::CLOEXEC)?;
-    // SAFETY: it is open, as the call above found. It was passed on for this process to own, as
-    // `take` demands, and TAKEN lets nobody take it twice.
+    // SAFETY: it is open, and nobody here owns it: it would not have come through exec with
+    // CLOEXEC, which whatever opens descriptors in this process sets from the start, be it the
+    // standard library, rustix, nix or `sys`. TAKEN lets nobody take it twice.
     Ok(unsafe { OwnedFd::from_raw_fd(raw) })
 }
 
@@ -68,6 +74,15 @@ mod tests {
     use std::net::UdpSocket;
 
     use super::*;
+
+    #[test]
+    fn what_this_process_has_opened_was_not_passed_on() {
+        let (own, _) = io::pipe().unwrap();
+        let error = take_one(std::os::fd::AsRawFd::as_raw_fd(&own)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        let error = take_one(RawFd::MAX).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EBADF));
+    }
 
     #[test]
     fn only_listening_tcp_sockets_are_listeners() {

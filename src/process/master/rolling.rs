@@ -45,9 +45,9 @@ impl Master {
             _ => {
                 if let Some(askers) = self.rolling.take() {
                     self.reload.wanted = true;
-                    askers
-                        .into_iter()
-                        .for_each(|asker| self.reload.add(Some(asker)));
+                    for asker in askers {
+                        self.reload.add(Some(asker));
+                    }
                 }
             }
         }

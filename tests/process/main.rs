@@ -1,0 +1,18 @@
+//! Master and worker as operators meet them: the real binary, signals, kill -9, pid files and the
+//! commands that find them.
+//!
+//! Each test starts a server of its own on a port of the kernel's choice, in a folder of its own,
+//! and waits for events with one generous deadline; what it started ends with it, pass or fail.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking, also where its support does it"
+)]
+
+mod support;
+
+mod crashing;
+mod ordering;
+mod passing;
+mod starting;
