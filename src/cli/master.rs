@@ -8,26 +8,39 @@ use std::path::Path;
 use std::process::Command;
 
 use clap::Parser as _;
+use corelane::config::Config;
+use corelane::process::daemon::{self, Started};
 use corelane::process::supervisor::{Duties, SuperviseError, supervise};
 use corelane::process::{launch, logging, title};
 
 use super::{Cli, Failure, serve};
 
-/// Executes this program anew as a master. Returns only if it can't.
-pub(super) fn become_master(file: Option<&Path>) -> Result<(), Failure> {
+/// Executes this program anew as a master: in the place of this process, which returns only if it
+/// can't, or as a daemon.
+pub(super) fn become_master(config: &Config, file: Option<&Path>) -> Result<(), Failure> {
     let program = std::env::current_exe().map_err(Failure::run)?;
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words = serde_json::to_string(&words).map_err(Failure::run)?;
-    let error = Command::new(&program)
+    let mut command = Command::new(&program);
+    command
         .arg0(title::of_master(file))
-        .env(launch::WORDS, words)
-        .exec();
+        .env(launch::WORDS, words);
+    let error = if config.process.daemon {
+        match daemon::start(&mut command) {
+            Ok(Started::Ready) => return Ok(()),
+            Ok(Started::Failed(status)) => return Err(Failure::Told(status.unwrap_or(1).max(1))),
+            Err(error) => error,
+        }
+    } else {
+        command.exec()
+    };
     let program = program.display();
     Err(Failure::Run(format!("cannot execute {program}: {error}")))
 }
 
 pub(super) fn run() -> Result<(), Failure> {
     title::name_process().map_err(Failure::run)?;
+    daemon::leave_terminal().map_err(Failure::run)?;
     let program = std::env::current_exe().map_err(Failure::run)?;
     let arguments = arguments()?;
     let config = arguments.load()?;

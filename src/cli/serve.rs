@@ -60,7 +60,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let config = arguments.load()?;
     match config.process.mode {
         ProcessMode::Single => serve_alone(config),
-        ProcessMode::Supervised => super::master::become_master(arguments.file()),
+        ProcessMode::Supervised => super::master::become_master(&config, arguments.file()),
     }
 }
 

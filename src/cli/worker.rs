@@ -1,6 +1,6 @@
 //! The worker of a master: no command of its own, but what the program is under that title.
 
-use corelane::process::{identity, launch, logging, signals, title};
+use corelane::process::{daemon, identity, launch, logging, signals, title};
 
 use super::{Failure, serve};
 
@@ -12,6 +12,7 @@ pub(super) fn run() -> Result<(), Failure> {
     signals::obey_signals(server.handle()).map_err(Failure::run)?;
     // Its signal has a handler now.
     identity::tie_to_master().map_err(Failure::run)?;
+    daemon::let_go_of_streams().map_err(Failure::run)?;
     serve::tell_ready();
     server.wait().map(drop).map_err(Failure::run)
 }

@@ -1,6 +1,7 @@
 //! The process around the shards: master and worker, starting and stopping them, signals, logs.
 
 pub mod answers;
+pub mod daemon;
 pub(crate) mod holding;
 pub mod identity;
 pub mod launch;

@@ -21,7 +21,7 @@ use super::master::{Action, Asker, Design, Event, Finding, Master, Message, Orde
 use super::notify::{self, Mailbox};
 use super::pid_file::{PidFile, PidFileError};
 use super::worker::{StartError, placement};
-use super::{answers, identity, launch, logging, signals};
+use super::{answers, daemon, identity, launch, logging, signals};
 use crate::config::Config;
 use crate::sys::clock::Clock;
 
@@ -388,6 +388,7 @@ impl Supervisor<'_> {
         if let Some(setting) = &self.in_force {
             (self.duties.announce)(&setting.holding.addresses(), setting.shards)?;
         }
+        daemon::let_go_of_streams()?;
         tell_manager(notify::READY);
         Ok(())
     }
@@ -438,8 +439,11 @@ fn share_log(config: &Config) -> Result<(), IdentityError> {
 
 /// systemd, if it is who started this.
 fn tell_manager(words: &str) {
-    if let Err(error) = notify::tell(words) {
-        tracing::warn!(%error, words, "the service manager can't be told");
+    match notify::tell(words) {
+        Ok(()) => {}
+        // The command that started a daemon has seen what it waited for.
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+        Err(error) => tracing::warn!(%error, words, "the service manager can't be told"),
     }
 }
 

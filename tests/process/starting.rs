@@ -4,9 +4,10 @@ use std::fs;
 use std::os::unix::net::UnixDatagram;
 use std::process::Stdio;
 
-use rustix::process::getuid;
+use corelane::client::Client;
+use rustix::process::{Signal, getuid};
 
-use crate::support::{Running, Site, threads, title, until};
+use crate::support::{DEADLINE, Running, Site, children, kill, ping, threads, title, until};
 
 #[test]
 fn processes_and_threads_show_what_they_are() {
@@ -65,9 +66,7 @@ fn a_worker_that_cannot_start_ends_the_master_with_its_reason() {
 fn whoever_wants_to_know_is_told_when_it_is_ready_and_when_it_goes_down() {
     let site = Site::supervised(&[]);
     let socket = UnixDatagram::bind(site.path("notify")).unwrap();
-    socket
-        .set_read_timeout(Some(crate::support::DEADLINE))
-        .unwrap();
+    socket.set_read_timeout(Some(DEADLINE)).unwrap();
     let mut command = site.command(&["-c", "corelane.toml"]);
     command
         .env("NOTIFY_SOCKET", site.path("notify"))
@@ -108,4 +107,57 @@ fn the_worker_is_the_user_that_is_configured_and_the_master_is_not() {
     );
     running.site.wait_for_log("a worker was started");
     until("it serves", || Some(running.connect()));
+}
+
+#[test]
+fn a_daemon_is_ready_when_its_command_returns_and_has_left_its_terminal() {
+    let site = Site::supervised(&["process.daemon = true"]);
+    // Output ends with the pipes: nobody may hold them any more.
+    let said = site.succeed(&["-c", "corelane.toml"]);
+    let daemon = Daemon::of(&site);
+    let rest = said.strip_prefix("corelane: listening on ").unwrap();
+    let address = rest.split(' ').next().unwrap().parse().unwrap();
+    let mut client = Client::connect(address, DEADLINE).unwrap();
+    ping(&mut client);
+
+    let stat = fs::read_to_string(format!("/proc/{}/stat", daemon.0)).unwrap();
+    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+    let (session, terminal) = (fields[3], fields[4]);
+    assert_eq!(
+        (session, terminal),
+        (daemon.0.to_string().as_str(), "0"),
+        "{stat}"
+    );
+    for process in [vec![daemon.0], children(daemon.0)].concat() {
+        for stream in 0..3 {
+            let target = fs::read_link(format!("/proc/{process}/fd/{stream}")).unwrap();
+            // The worker's input was its configuration.
+            assert_eq!(target.to_str().unwrap(), "/dev/null", "{process} {stream}");
+        }
+    }
+    let said = site.fail(1, &["-c", "corelane.toml"]);
+    assert!(
+        said.contains(&format!("is held by process {}, which runs", daemon.0)),
+        "{said}"
+    );
+    site.succeed(&["stop", "--pid-file", "pid"]);
+}
+
+/// Stops a daemon that a failed test has left.
+struct Daemon(u32);
+
+impl Daemon {
+    fn of(site: &Site) -> Daemon {
+        let pid = fs::read_to_string(site.path("pid")).unwrap();
+        Daemon(pid.trim().parse().unwrap())
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // Its worker follows.
+            kill(self.0, Signal::KILL);
+        }
+    }
 }
