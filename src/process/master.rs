@@ -14,11 +14,17 @@
 //!
 #![doc = include_str!("master/transitions.md")]
 
+mod descent;
 mod rolling;
 #[cfg(test)]
 mod tests;
+mod vocabulary;
 
 use std::collections::VecDeque;
+
+pub use vocabulary::{
+    Action, Asker, Design, Event, Finding, Message, Order, Outcome, Patience, Succession, WorkerId,
+};
 
 /// A worker lived long enough if it lived for this time: its death is no sign that the next one
 /// will die as well.
@@ -37,165 +43,6 @@ pub const LEAVING_MAX: usize = 4;
 
 /// As many who wait for the outcome of one kind of order are told; it bounds the memory.
 pub const ASKERS_MAX: usize = 64;
-
-/// A worker, by the number of its start. Numbers do not come again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct WorkerId(pub u32);
-
-/// Whoever sent an order and may wait for its outcome: a process id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Asker(pub u32);
-
-/// What an operator orders, by signal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
-    /// Stop soon.
-    Stop,
-    /// Drain, then stop.
-    Quit,
-    /// Read the configuration again.
-    Reload,
-    /// Reopen the log file.
-    Reopen,
-    /// Go on with the program file now on disk.
-    Upgrade,
-}
-
-/// What the new configuration means for the worker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Finding {
-    /// It is wrong, or can't be read.
-    Wrong,
-    /// It says what the old one says.
-    Same,
-    /// The worker that serves can take it over.
-    InPlace,
-    /// It takes a new worker.
-    NewWorker,
-}
-
-/// What happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// An order came.
-    Asked(Order, Option<Asker>),
-    /// This worker is ready.
-    Ready(WorkerId),
-    /// This worker has reopened its log.
-    Reopened(WorkerId),
-    /// This worker has ended, or could not be started.
-    Ended(WorkerId),
-    /// The answer to [`Action::Examine`].
-    Examined(Finding),
-    /// [`Action::HandOver`] failed: this program goes on.
-    NotHandedOver,
-    /// Time went by.
-    Tick,
-}
-
-/// What to start a worker with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Design {
-    /// The program that runs, and the configuration in force.
-    InForce,
-    /// The program that runs, and the configuration that was examined last.
-    Candidate,
-    /// The program now on disk, and the configuration in force.
-    OnDisk,
-}
-
-/// What a worker is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Message {
-    /// Take no new connections, finish, end.
-    Drain,
-    /// End soon; sooner if told before.
-    Stop,
-    /// End now.
-    Kill,
-    /// Reopen the log file.
-    Reopen,
-    /// Take over the configuration in force.
-    Reload,
-}
-
-/// How an order came out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// The new configuration is wrong; nothing has changed.
-    Wrong,
-    /// The new configuration says the same; nothing has changed.
-    Same,
-    /// The worker that serves took the configuration over.
-    InPlace,
-    /// A new worker serves with the new configuration.
-    Reloaded {
-        /// Who served before, if anybody did.
-        old: Option<WorkerId>,
-        /// Who serves now.
-        new: WorkerId,
-    },
-    /// A new worker serves, and the master is the new program.
-    Upgraded {
-        /// Who served before, if anybody did.
-        old: Option<WorkerId>,
-        /// Who serves now.
-        new: WorkerId,
-    },
-    /// The new worker ended before it was ready; nothing has changed.
-    Died(WorkerId),
-    /// The new worker was not ready in time and was stopped; nothing has changed.
-    Late(WorkerId),
-    /// The new program did not take the master's place; nothing has changed.
-    NotHandedOver,
-    /// The logs were reopened.
-    Reopened,
-    /// The server goes down instead.
-    GoesDown,
-}
-
-/// What to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Start a worker.
-    Start(WorkerId, Design),
-    /// Tell a worker.
-    Tell(WorkerId, Message),
-    /// The server is ready for the first time: say so to whoever waits for it.
-    Announce,
-    /// Close the listening sockets: no worker is started any more.
-    CloseSockets,
-    /// Read and check the configuration; [`Event::Examined`] is due at once.
-    Examine,
-    /// The configuration that was examined last is the one in force from now on.
-    Adopt,
-    /// Put this program's successor in its place, with all it knows: [`Master::succession`]. Only
-    /// failure returns, as [`Event::NotHandedOver`] at once.
-    HandOver,
-    /// Reopen the master's own log file.
-    ReopenLog,
-    /// Log how an order came out, and tell those who wait for it.
-    Report(Outcome, Vec<Asker>),
-    /// Log that this newcomer took too long; telling it to go follows.
-    Late(WorkerId),
-    /// Wait before a worker is started again: it keeps dying young. To be logged.
-    Pause(u64),
-    /// End: all is over. `false` if the server never was ready, though nobody stopped it.
-    Exit(bool),
-}
-
-/// How patient the master is, all in milliseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Patience {
-    /// Longest pause before a start.
-    pub respawn_max_ms: u64,
-    /// How long a worker may take to get ready.
-    pub ready_ms: u64,
-    /// How long a worker may take to drain.
-    pub drain_ms: u64,
-    /// How long a worker may take to stop.
-    pub stop_ms: u64,
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Worker {
@@ -262,21 +109,6 @@ impl Wanted {
         self.askers
             .extend(asker.filter(|asker| room && !self.askers.contains(asker)));
     }
-}
-
-/// What the new program's master has to know: all in the order of its fields.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Succession {
-    /// Who served under the old program, if anybody did.
-    pub old: Option<WorkerId>,
-    /// The new program's worker, which is ready.
-    pub new: WorkerId,
-    /// Those who were told to go before.
-    pub leaving: Vec<WorkerId>,
-    /// Who waits for the upgrade.
-    pub askers: Vec<Asker>,
-    /// Who waits for a reload that is to come next, if one is wanted.
-    pub reload: Option<Vec<Asker>>,
 }
 
 /// The master's mind.
@@ -455,25 +287,6 @@ impl Master {
         self.act(Action::Start(worker.id, design));
     }
 
-    /// Tells a worker to go, for good.
-    fn see_off(&mut self, id: WorkerId, message: Message, now_ms: u64) {
-        self.act(Action::Tell(id, message));
-        let kill_at_ms = Some(now_ms + self.time_to_go_ms(message));
-        match self.leaving.iter_mut().find(|leaver| leaver.id == id) {
-            // Being told again makes more haste, never less; whoever was killed is as good as gone.
-            Some(leaver) => leaver.kill_at_ms = leaver.kill_at_ms.min(kill_at_ms),
-            None => self.leaving.push(Leaver { id, kill_at_ms }),
-        }
-    }
-
-    fn time_to_go_ms(&self, message: Message) -> u64 {
-        let drain_ms = match message {
-            Message::Drain => self.patience.drain_ms,
-            _ => 0,
-        };
-        drain_ms + self.patience.stop_ms + GRACE_MS
-    }
-
     fn ended(&mut self, id: WorkerId, now_ms: u64) {
         self.reopened(id);
         if let Some(at) = self.leaving.iter().position(|leaver| leaver.id == id) {
@@ -547,53 +360,6 @@ impl Master {
         FIRST_PAUSE_MS
             .saturating_mul(factor)
             .min(self.patience.respawn_max_ms)
-    }
-
-    fn go_down(&mut self, order: Order, now_ms: u64) {
-        let message = match order {
-            Order::Quit => Message::Drain,
-            _ => Message::Stop,
-        };
-        let (ready, newcomer) = match self.state {
-            State::GoingDown { .. } => return self.hasten(now_ms),
-            State::Gone => return,
-            State::Pausing { .. } => ([None, None], None),
-            State::Starting(new) => ([None, None], Some(new.worker)),
-            State::Serving(worker) => ([Some(worker), None], None),
-            State::Replacing { old, new } => ([Some(old), None], Some(new.worker)),
-            State::HandingOver { old, new } => ([old, Some(new)], None),
-        };
-        self.act(Action::CloseSockets);
-        if message == Message::Stop {
-            self.hasten(now_ms);
-        }
-        for worker in ready.into_iter().flatten() {
-            self.see_off(worker.id, message, now_ms);
-        }
-        if let Some(worker) = newcomer {
-            // It has nothing to drain, and may not obey yet but die of the signal as well.
-            self.see_off(worker.id, Message::Stop, now_ms);
-        }
-        self.report_rolling(Outcome::GoesDown);
-        self.report_wanted(Outcome::GoesDown);
-        self.state = State::GoingDown { in_order: true };
-        self.exit_if_last();
-    }
-
-    /// Tells those who go already to make more haste.
-    fn hasten(&mut self, now_ms: u64) {
-        for at in 0..self.leaving.len() {
-            self.see_off(self.leaving[at].id, Message::Stop, now_ms);
-        }
-    }
-
-    fn exit_if_last(&mut self) {
-        if let State::GoingDown { in_order } = self.state
-            && self.leaving.is_empty()
-        {
-            self.state = State::Gone;
-            self.act(Action::Exit(in_order));
-        }
     }
 
     fn tick(&mut self, now_ms: u64) {

@@ -11,6 +11,7 @@ pub mod master;
 pub mod notify;
 pub mod pid_file;
 pub(crate) mod placement;
+pub(crate) mod setting;
 pub mod signals;
 pub mod supervisor;
 pub mod title;

@@ -14,13 +14,13 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, wait};
 
-use super::holding::Holding;
 use super::identity::IdentityError;
-use super::listeners::{self, PassedError};
+use super::listeners::PassedError;
 use super::master::{Action, Asker, Design, Event, Finding, Master, Message, Order, WorkerId};
 use super::notify::{self, Mailbox};
 use super::pid_file::{PidFile, PidFileError};
-use super::worker::{StartError, placement};
+use super::setting::Setting;
+use super::worker::StartError;
 use super::{answers, daemon, identity, launch, logging, signals};
 use crate::config::Config;
 use crate::sys::clock::Clock;
@@ -85,23 +85,15 @@ pub fn supervise(duties: Duties) -> Result<(), SuperviseError> {
     identity::check(&config.process)?;
     share_log(&config)?;
     let _pid_file = config.process.pid_file().map(PidFile::claim).transpose()?;
-    let shards = placement(&config)?.len();
-    let holding = match listeners::passed_on()? {
-        Some(sockets) => Holding::passed_on(sockets)?,
-        None => Holding::open(&config, shards)?,
-    };
+    let setting = Setting::new(config)?;
     let clock = Clock::start();
     let mut supervisor = Supervisor {
-        master: Master::new(config.process_patience(), now_ms(clock)),
+        master: Master::new(setting.patience(), now_ms(clock)),
         clock,
         signals,
         mailbox: Mailbox::open()?,
         workers: Vec::new(),
-        in_force: Some(Setting {
-            config,
-            shards,
-            holding,
-        }),
+        in_force: Some(setting),
         candidate: None,
         reason: String::new(),
         late: false,
@@ -114,13 +106,6 @@ pub fn supervise(duties: Duties) -> Result<(), SuperviseError> {
 
 fn now_ms(clock: Clock) -> u64 {
     clock.now_us() / 1000
-}
-
-/// A configuration and the sockets that belong to it.
-struct Setting {
-    config: Config,
-    shards: usize,
-    holding: Holding,
 }
 
 struct Worker {
@@ -408,7 +393,7 @@ impl Supervisor<'_> {
             if config == in_force.config {
                 return Ok(None);
             }
-            setting_after(in_force, config).map(Some)
+            in_force.changed(config).map(Some)
         });
         match candidate {
             Ok(None) => Finding::Same,
@@ -425,7 +410,7 @@ impl Supervisor<'_> {
 
     fn adopt(&mut self) {
         if let Some(setting) = self.candidate.take() {
-            self.master.set_patience(setting.config.process_patience());
+            self.master.set_patience(setting.patience());
             self.in_force = Some(setting);
         }
     }
@@ -444,40 +429,5 @@ fn tell_manager(words: &str) {
         // The command that started a daemon has seen what it waited for.
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
         Err(error) => tracing::warn!(%error, words, "the service manager can't be told"),
-    }
-}
-
-/// What a master in this setting becomes with another configuration.
-fn setting_after(before: &Setting, config: Config) -> Result<Setting, String> {
-    let (old, new) = (&before.config.process, &config.process);
-    let fixed = [
-        ("process.mode", old.mode == new.mode),
-        ("process.daemon", old.daemon == new.daemon),
-        ("process.pid_file", old.pid_file == new.pid_file),
-    ];
-    if let Some((key, _)) = fixed.iter().find(|(_, stays)| !stays) {
-        return Err(format!(
-            "{key} has changed, which takes a new start: stop the server and start it again, or \
-             set {key} back"
-        ));
-    }
-    let shards = placement(&config).map_err(|error| error.to_string())?.len();
-    let changed = before.holding.changed(&config, shards);
-    let holding = changed.map_err(|error| error.to_string())?;
-    Ok(Setting {
-        config,
-        shards,
-        holding,
-    })
-}
-
-impl Config {
-    fn process_patience(&self) -> super::master::Patience {
-        super::master::Patience {
-            respawn_max_ms: self.process.respawn_max_ms.into(),
-            ready_ms: self.process.ready_ms.into(),
-            drain_ms: self.timeouts.drain_ms.into(),
-            stop_ms: self.timeouts.stop_ms.into(),
-        }
     }
 }
