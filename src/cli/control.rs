@@ -1,4 +1,4 @@
-//! `corelane stop`, `quit`, `reload` and `reopen`: find the running server by its pid file, signal
+//! `corelane stop`, `quit`, `reload`, `reopen` and `upgrade`: find the running server by its pid file, signal
 //! it, wait for the effect and report it.
 
 use std::path::PathBuf;

@@ -10,6 +10,7 @@ use std::process::Command;
 use clap::Parser as _;
 use corelane::config::Config;
 use corelane::process::daemon::{self, Started};
+use corelane::process::handover::Estate;
 use corelane::process::supervisor::{Duties, SuperviseError, supervise};
 use corelane::process::{launch, logging, title};
 
@@ -40,10 +41,17 @@ pub(super) fn become_master(config: &Config, file: Option<&Path>) -> Result<(), 
 
 pub(super) fn run() -> Result<(), Failure> {
     title::name_process().map_err(Failure::run)?;
-    daemon::leave_terminal().map_err(Failure::run)?;
     let program = std::env::current_exe().map_err(Failure::run)?;
     let arguments = arguments()?;
-    let config = arguments.load()?;
+    let estate = Estate::inherited().map_err(Failure::run)?;
+    let config = match &estate {
+        // The file may have changed; that is a reload's affair.
+        Some(estate) => estate.config().map_err(Failure::run)?,
+        None => arguments.load()?,
+    };
+    if estate.is_none() {
+        daemon::leave_terminal().map_err(Failure::run)?;
+    }
     logging::start(&config.log).map_err(Failure::run)?;
     let read_config = || {
         arguments.load().map_err(|failure| match failure {
@@ -53,6 +61,7 @@ pub(super) fn run() -> Result<(), Failure> {
     };
     let duties = Duties {
         config,
+        estate,
         program: &program,
         read_config: &read_config,
         announce: &serve::announce,

@@ -56,6 +56,8 @@ enum Command {
     Reload(control::Arguments),
     /// Have the running server reopen its log file
     Reopen(control::Arguments),
+    /// Have the running server go on as the program file now on disk
+    Upgrade(control::Arguments),
 }
 
 /// Where the configuration comes from.
@@ -133,6 +135,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Stop(arguments) => control::go_down(&arguments, Signal::TERM),
         Command::Quit(arguments) => control::go_down(&arguments, Signal::QUIT),
         Command::Reload(arguments) => control::ask(&arguments, Signal::HUP),
+        Command::Upgrade(arguments) => control::ask(&arguments, Signal::USR2),
         Command::Reopen(arguments) => control::ask(&arguments, Signal::USR1),
     }
 }

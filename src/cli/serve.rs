@@ -76,7 +76,7 @@ fn serve_alone(config: Config) -> Result<(), Failure> {
     let server = start(config)?;
     signals::obey_signals(server.handle()).map_err(Failure::run)?;
     announce(server.addresses(), server.shards()).map_err(Failure::run)?;
-    tell_ready();
+    tell(notify::READY);
     server.wait().map(drop).map_err(Failure::run)
 }
 
@@ -104,8 +104,8 @@ fn start_failure(error: StartError) -> Failure {
 }
 
 /// Tells whoever started this process that it is ready, if it wants to know.
-pub(super) fn tell_ready() {
-    if let Err(error) = notify::tell(notify::READY) {
+pub(super) fn tell(words: &str) {
+    if let Err(error) = notify::tell(words) {
         tracing::warn!(%error, "whoever started this can't be told that it is ready");
     }
 }

@@ -1,5 +1,7 @@
 //! The worker of a master: no command of its own, but what the program is under that title.
 
+use corelane::process::handover::CAN_SUCCEED;
+use corelane::process::notify::READY;
 use corelane::process::{daemon, identity, launch, logging, signals, title};
 
 use super::{Failure, serve};
@@ -13,6 +15,6 @@ pub(super) fn run() -> Result<(), Failure> {
     // Its signal has a handler now.
     identity::tie_to_master().map_err(Failure::run)?;
     daemon::let_go_of_streams().map_err(Failure::run)?;
-    serve::tell_ready();
+    serve::tell(&format!("{CAN_SUCCEED}\n{READY}"));
     server.wait().map(drop).map_err(Failure::run)
 }

@@ -4,14 +4,16 @@
 //! on, however few shards there are. The kernel may have put connections into it that nobody has
 //! accepted yet, and closing it would reset them.
 
+use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
+use super::handover::{self, SocketsOf};
 use super::listeners::{self, Listening};
 use super::worker::StartError;
 use crate::config::Config;
-use crate::sys::socket;
+use crate::sys::{passed, socket};
 
 /// The sockets of one address, in shard order.
 #[derive(Clone, Debug)]
@@ -47,6 +49,36 @@ impl Holding {
         Ok(Holding(
             sorted.into_iter().map(|one| held(None, one)).collect(),
         ))
+    }
+
+    /// For the new program's master.
+    pub(crate) fn bequeath(&self) -> Vec<SocketsOf> {
+        let of_one = |held: &Held| SocketsOf {
+            asked: held.asked,
+            address: held.address,
+            sockets: held.sockets.iter().map(handover::number).collect(),
+        };
+        self.0.iter().map(of_one).collect()
+    }
+
+    /// What an old program's master has left, with as many descriptors as it says.
+    pub(crate) fn inherit(
+        left: &[SocketsOf],
+        descriptors: &mut impl Iterator<Item = OwnedFd>,
+    ) -> io::Result<Holding> {
+        let of_one = |of_one: &SocketsOf| {
+            let descriptors = descriptors.by_ref().take(of_one.sockets.len());
+            let sockets = descriptors.map(|fd| passed::listener(fd).map(Rc::new));
+            Ok(Held {
+                asked: of_one.asked,
+                address: of_one.address,
+                sockets: sockets.collect::<io::Result<_>>()?,
+            })
+        };
+        left.iter()
+            .map(of_one)
+            .collect::<io::Result<_>>()
+            .map(Holding)
     }
 
     /// What this becomes with another configuration: sockets of addresses that stay are the same,

@@ -22,14 +22,18 @@ pub const WORKER_TITLE: &str = "corelane: worker";
 /// The variable with the words that a master was started with, as JSON.
 pub const WORDS: &str = "CORELANE_WORDS";
 
+/// The variable with what an old program's master has left to the new one, as JSON.
+pub(crate) const ESTATE: &str = "CORELANE_ESTATE";
+
 /// What a worker must not inherit: words for another process than it.
-const NOT_INHERITED: [&str; 6] = [
+const NOT_INHERITED: [&str; 7] = [
     "LISTEN_PID",
     "LISTEN_FDS",
     "LISTEN_FDNAMES",
     notify::VARIABLE,
     "WATCHDOG_PID",
     WORDS,
+    ESTATE,
 ];
 
 /// Starts a worker; gives back its process id.

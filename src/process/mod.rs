@@ -2,6 +2,7 @@
 
 pub mod answers;
 pub mod daemon;
+pub mod handover;
 pub(crate) mod holding;
 pub mod identity;
 pub mod launch;
@@ -11,6 +12,7 @@ pub mod master;
 pub mod notify;
 pub mod pid_file;
 pub(crate) mod placement;
+pub(crate) mod possessions;
 pub(crate) mod setting;
 pub mod signals;
 pub mod supervisor;

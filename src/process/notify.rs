@@ -96,11 +96,24 @@ impl Mailbox {
         Mailbox::bound(&SocketAddrUnix::new_abstract_name(name.as_bytes())?)
     }
 
+    /// The mailbox that an old program has left.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says against it.
+    pub(crate) fn inherit(socket: OwnedFd) -> io::Result<Mailbox> {
+        Mailbox::of(socket)
+    }
+
     fn bound(address: &SocketAddrUnix) -> io::Result<Mailbox> {
         let socket = socket(SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
         // Before anybody can send, so that no datagram comes without its sender.
         sockopt::set_socket_passcred(&socket, true)?;
         bind(&socket, address)?;
+        Mailbox::of(socket)
+    }
+
+    fn of(socket: OwnedFd) -> io::Result<Mailbox> {
         let bound = SocketAddrUnix::try_from(getsockname(&socket)?)?;
         let name = bound.abstract_name().unwrap_or_default();
         let address = format!("@{}", String::from_utf8_lossy(name));

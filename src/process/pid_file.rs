@@ -6,6 +6,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -97,6 +98,22 @@ impl PidFile {
             path: path.to_owned(),
             file,
         })
+    }
+}
+
+impl PidFile {
+    /// The one that an old program of this process has claimed.
+    pub(crate) fn inherit(path: &Path, file: OwnedFd) -> PidFile {
+        PidFile {
+            path: path.to_owned(),
+            file: file.into(),
+        }
+    }
+}
+
+impl AsFd for PidFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 }
 

@@ -5,6 +5,8 @@
 //! blocked all the time and read from a descriptor: none interrupts the making of a child, is lost
 //! or is handled twice. Every child is reaped, those of others that were left to it as well.
 
+mod deeds;
+
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -12,21 +14,20 @@ use std::path::Path;
 use nix::sys::signalfd::SignalFd;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, wait};
+use rustix::process::{Pid, WaitOptions, WaitStatus, wait};
 
+use super::handover::{Estate, EstateError};
 use super::identity::IdentityError;
 use super::listeners::PassedError;
-use super::master::{Action, Asker, Design, Event, Finding, Master, Message, Order, WorkerId};
+use super::master::{Action, Asker, Event, Master, Order, WorkerId};
 use super::notify::{self, Mailbox};
 use super::pid_file::{PidFile, PidFileError};
+use super::possessions::{Possessions, Worker};
 use super::setting::Setting;
 use super::worker::StartError;
-use super::{answers, daemon, identity, launch, logging, signals};
+use super::{answers, handover, identity, signals};
 use crate::config::Config;
 use crate::sys::clock::Clock;
-
-/// The program that runs, whatever its file is by now.
-const RUNNING_PROGRAM: &str = "/proc/self/exe";
 
 /// The server can't be supervised.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +57,9 @@ pub enum SuperviseError {
         /// Its exit status, if it had one.
         status: Option<u8>,
     },
+    /// What an old program's master has left is wrong.
+    #[error(transparent)]
+    Estate(#[from] EstateError),
     /// The operating system.
     #[error("the master can't work: {0}")]
     System(#[from] io::Error),
@@ -65,6 +69,8 @@ pub enum SuperviseError {
 pub struct Duties<'a> {
     /// The configuration, which was checked.
     pub config: Config,
+    /// What an old program's master has left to this one, if it takes over from one.
+    pub estate: Option<Estate>,
     /// The program file, for upgrades: what is there when one is asked for.
     pub program: &'a Path,
     /// Reads and checks the configuration anew; the error is a sentence.
@@ -84,16 +90,30 @@ pub fn supervise(duties: Duties) -> Result<(), SuperviseError> {
     let config = duties.config.clone();
     identity::check(&config.process)?;
     share_log(&config)?;
-    let _pid_file = config.process.pid_file().map(PidFile::claim).transpose()?;
-    let setting = Setting::new(config)?;
+    let Possessions {
+        setting,
+        mailbox,
+        pid_file,
+        workers,
+        succession,
+    } = match &duties.estate {
+        Some(estate) => Possessions::inherit(estate, config)?,
+        None => Possessions::acquire(config)?,
+    };
     let clock = Clock::start();
+    let (patience, now_ms) = (setting.patience(), now_ms(clock));
     let mut supervisor = Supervisor {
-        master: Master::new(setting.patience(), now_ms(clock)),
+        master: match succession {
+            Some(succession) => Master::succeed(succession, patience, now_ms),
+            None => Master::new(patience, now_ms),
+        },
         clock,
         signals,
-        mailbox: Mailbox::open()?,
-        workers: Vec::new(),
+        mailbox,
+        pid_file,
+        workers,
         in_force: Some(setting),
+        successors: Vec::new(),
         candidate: None,
         reason: String::new(),
         late: false,
@@ -108,23 +128,19 @@ fn now_ms(clock: Clock) -> u64 {
     clock.now_us() / 1000
 }
 
-struct Worker {
-    id: WorkerId,
-    pid: Pid,
-    /// Whether it was told to go, so that its end is no news.
-    goes: bool,
-}
-
 struct Supervisor<'a> {
     duties: Duties<'a>,
     master: Master,
     clock: Clock,
     signals: SignalFd,
     mailbox: Mailbox,
+    pid_file: Option<PidFile>,
     /// All children that are workers and were not reaped.
     workers: Vec<Worker>,
     /// `None` once the server goes down.
     in_force: Option<Setting>,
+    /// The workers whose program can be this one's successor.
+    successors: Vec<WorkerId>,
     /// What was examined last.
     candidate: Option<Setting>,
     /// Why the configuration that was examined last is wrong.
@@ -198,6 +214,7 @@ impl Supervisor<'_> {
                 match line {
                     notify::READY => self.handle(Event::Ready(worker)),
                     notify::REOPENED => self.handle(Event::Reopened(worker)),
+                    handover::CAN_SUCCEED => self.successors.push(worker),
                     _ => {}
                 }
             }
@@ -249,6 +266,7 @@ impl Supervisor<'_> {
             return;
         };
         let Worker { id, goes, .. } = self.workers.remove(at);
+        self.successors.retain(|&successor| successor != id);
         self.last_status = status
             .exit_status()
             .and_then(|code| u8::try_from(code).ok());
@@ -261,173 +279,10 @@ impl Supervisor<'_> {
         }
         self.handle(Event::Ended(id));
     }
-
-    fn carry_out(&mut self, action: Action) -> io::Result<()> {
-        match action {
-            Action::Start(id, design) => self.start(id, design),
-            Action::Tell(id, message) => self.tell(id, message),
-            Action::Announce => self.announce()?,
-            Action::CloseSockets => self.close_sockets(),
-            Action::Examine => {
-                let finding = self.examine();
-                self.handle(Event::Examined(finding));
-            }
-            Action::Adopt => self.adopt(),
-            Action::HandOver => self.handle(Event::NotHandedOver),
-            Action::ReopenLog => self.reopen_log(),
-            Action::Report(outcome, askers) => {
-                let (is_good, words) =
-                    answers::outcome(outcome, &self.reason, |id| self.pid_of(id));
-                if is_good {
-                    tracing::info!("{words}");
-                } else {
-                    tracing::error!("{words}");
-                }
-                for asker in askers {
-                    answers::tell(asker, is_good, &words);
-                }
-            }
-            Action::Late(id) => {
-                self.late = true;
-                let pid = self.pid_of(id);
-                tracing::error!(pid, "a worker was not ready within process.ready_ms");
-            }
-            Action::Pause(pause_ms) => {
-                tracing::warn!(
-                    pause_ms,
-                    "workers keep dying young: a pause before the next"
-                );
-            }
-            Action::Exit(_) => {}
-        }
-        Ok(())
-    }
-
-    fn reopen_log(&self) {
-        if let Err(error) = logging::reopen() {
-            tracing::error!("the old log file stays in use: {error}");
-        }
-        let config = &self.duties.config;
-        if let Err(error) = share_log(config) {
-            tracing::error!("the worker can't write to the new log file: {error}");
-        }
-    }
-
-    fn start(&mut self, id: WorkerId, design: Design) {
-        let (setting, program) = match design {
-            Design::InForce => (&self.in_force, Path::new(RUNNING_PROGRAM)),
-            Design::Candidate => (&self.candidate, Path::new(RUNNING_PROGRAM)),
-            Design::OnDisk => (&self.in_force, self.duties.program),
-        };
-        let Some(setting) = setting else {
-            self.handle(Event::Ended(id));
-            return;
-        };
-        let Setting {
-            config, holding, ..
-        } = setting;
-        match launch::start(program, config, holding, self.mailbox.address()) {
-            Ok(pid) => {
-                tracing::info!(pid, "a worker was started");
-                // Process ids are positive.
-                self.workers
-                    .extend(Pid::from_raw(pid.cast_signed()).map(|pid| Worker {
-                        id,
-                        pid,
-                        goes: false,
-                    }));
-            }
-            Err(error) => {
-                let program = program.display();
-                tracing::error!("no worker can be started from {program}: {error}");
-                self.handle(Event::Ended(id));
-            }
-        }
-    }
-
-    fn tell(&mut self, id: WorkerId, message: Message) {
-        let Some(worker) = self.workers.iter_mut().find(|worker| worker.id == id) else {
-            return;
-        };
-        let signal = match message {
-            Message::Drain => Signal::QUIT,
-            Message::Stop => Signal::TERM,
-            Message::Kill => Signal::KILL,
-            Message::Reopen => Signal::USR1,
-            Message::Reload => Signal::HUP,
-        };
-        worker.goes |= matches!(message, Message::Drain | Message::Stop | Message::Kill);
-        // It was not reaped, so the id is still its own.
-        if let Err(error) = kill_process(worker.pid, signal) {
-            tracing::error!(pid = worker.pid.as_raw_pid(), %error, "a worker can't be told");
-        }
-    }
-
-    /// 0 for one that was reaped or never started.
-    fn pid_of(&self, id: WorkerId) -> i32 {
-        let known = self.workers.iter().find(|worker| worker.id == id);
-        known.map_or(0, |worker| worker.pid.as_raw_pid())
-    }
-
-    fn announce(&self) -> io::Result<()> {
-        if let Some(setting) = &self.in_force {
-            (self.duties.announce)(&setting.holding.addresses(), setting.shards)?;
-        }
-        daemon::let_go_of_streams()?;
-        tell_manager(notify::READY);
-        Ok(())
-    }
-
-    fn close_sockets(&mut self) {
-        self.in_force = None;
-        self.candidate = None;
-        tell_manager(notify::STOPPING);
-    }
-
-    fn examine(&mut self) -> Finding {
-        self.candidate = None;
-        let Some(in_force) = &self.in_force else {
-            return Finding::Same;
-        };
-        let candidate = (self.duties.read_config)().and_then(|config| {
-            if config == in_force.config {
-                return Ok(None);
-            }
-            in_force.changed(config).map(Some)
-        });
-        match candidate {
-            Ok(None) => Finding::Same,
-            Ok(candidate) => {
-                self.candidate = candidate;
-                Finding::NewWorker
-            }
-            Err(reason) => {
-                self.reason = reason;
-                Finding::Wrong
-            }
-        }
-    }
-
-    fn adopt(&mut self) {
-        if let Some(setting) = self.candidate.take() {
-            self.master.set_patience(setting.patience());
-            self.in_force = Some(setting);
-        }
-    }
 }
 
 /// The worker writes to the same log, perhaps as another user.
 fn share_log(config: &Config) -> Result<(), IdentityError> {
     let file = config.log.file();
     file.map_or(Ok(()), |file| identity::share(file, &config.process))
-}
-
-/// systemd, if it is who started this.
-fn tell_manager(words: &str) {
-    match notify::tell(words) {
-        Ok(()) => {}
-        // The command that started a daemon has seen what it waited for.
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
-        Err(error) => tracing::warn!(%error, words, "the service manager can't be told"),
-    }
 }

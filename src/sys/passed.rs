@@ -24,16 +24,25 @@ static TAKEN: AtomicBool = AtomicBool::new(false);
 /// The number of the one that was not passed on, and why: `AlreadyExists` if it was taken before,
 /// `NotFound` if it is this process's own, `EBADF` if it is not open at all.
 pub(crate) fn take(count: usize) -> Result<Vec<OwnedFd>, (RawFd, io::Error)> {
+    let numbers: Vec<RawFd> = (FIRST..).take(count).collect();
+    take_numbers(&numbers)
+}
+
+/// As [`take`], but those with these numbers.
+pub(crate) fn take_numbers(numbers: &[RawFd]) -> Result<Vec<OwnedFd>, (RawFd, io::Error)> {
     if TAKEN.swap(true, Ordering::Relaxed) {
         return Err((FIRST, io::ErrorKind::AlreadyExists.into()));
     }
-    let numbers = (FIRST..).take(count);
-    numbers
+    let taken = numbers.iter().copied();
+    taken
         .map(|raw| take_one(raw).map_err(|error| (raw, error)))
         .collect()
 }
 
 fn take_one(raw: RawFd) -> io::Result<OwnedFd> {
+    if raw < FIRST {
+        return Err(io::ErrorKind::NotFound.into());
+    }
     // SAFETY: the number is not -1; whether it is open is what the call that borrows it tells.
     let borrowed = unsafe { BorrowedFd::borrow_raw(raw) };
     if rustix::io::fcntl_getfd(borrowed)?.contains(FdFlags::CLOEXEC) {
@@ -43,7 +52,8 @@ fn take_one(raw: RawFd) -> io::Result<OwnedFd> {
     rustix::io::fcntl_setfd(borrowed, FdFlags::CLOEXEC)?;
     // SAFETY: it is open, and nobody here owns it: it would not have come through exec with
     // CLOEXEC, which whatever opens descriptors in this process sets from the start, be it the
-    // standard library, rustix, nix or `sys`. TAKEN lets nobody take it twice.
+    // standard library, rustix, nix or `sys`. Should a number come twice, the second time it has
+    // CLOEXEC; TAKEN lets nobody begin anew.
     Ok(unsafe { OwnedFd::from_raw_fd(raw) })
 }
 

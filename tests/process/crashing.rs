@@ -9,7 +9,9 @@ use corelane::client::Client;
 use corelane::protocol::codes;
 use rustix::process::Signal;
 
-use crate::support::{DEADLINE, Running, Site, kill, ping, until};
+use crate::support::{
+    CONNECTS_PER_SECOND, DEADLINE, Running, Site, connect_at_rate, kill, ping, until,
+};
 
 /// How long the ten kills take together, in seconds: `CORELANE_TEST_CRASH_SECONDS=60` is the
 /// guarantee as it is stated, the default the same in little.
@@ -23,23 +25,6 @@ fn crash_seconds() -> u64 {
 }
 
 const KILLS: u32 = 10;
-const CONNECTS_PER_SECOND: u64 = 200;
-
-/// Connects at the rate until told to stop; gives back how many connections were made.
-fn connect_at_rate(running: &Running, stop: &AtomicBool, made: &AtomicU64) {
-    let start = Instant::now();
-    for number in 0_u64.. {
-        let due = start + Duration::from_micros(number * 1_000_000 / CONNECTS_PER_SECOND);
-        thread::sleep(due.saturating_duration_since(Instant::now()));
-        if stop.load(Ordering::Relaxed) {
-            return;
-        }
-        // What becomes of it is the worker's affair; a dying one takes its connections along.
-        TcpStream::connect_timeout(&running.address, DEADLINE)
-            .unwrap_or_else(|error| panic!("connect {number}: {error}"));
-        made.fetch_add(1, Ordering::Relaxed);
-    }
-}
 
 /// Kills the worker at these intervals, each time a new one that serves.
 fn kill_workers(running: &Running, every: Duration) {

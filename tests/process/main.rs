@@ -15,4 +15,6 @@ mod support;
 mod crashing;
 mod ordering;
 mod passing;
+mod reloading;
 mod starting;
+mod upgrading;

@@ -3,9 +3,10 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -251,4 +252,22 @@ pub(crate) fn threads(process: u32) -> Vec<String> {
     let mut names: Vec<String> = folder.map(name).collect();
     names.sort_unstable();
     names
+}
+
+pub(crate) const CONNECTS_PER_SECOND: u64 = 200;
+
+/// Connects at the rate until told to stop; gives back how many connections were made.
+pub(crate) fn connect_at_rate(running: &Running, stop: &AtomicBool, made: &AtomicU64) {
+    let start = Instant::now();
+    for number in 0_u64.. {
+        let due = start + Duration::from_micros(number * 1_000_000 / CONNECTS_PER_SECOND);
+        sleep(due.saturating_duration_since(Instant::now()));
+        if stop.load(Ordering::Relaxed) {
+            return;
+        }
+        // What becomes of it is the worker's affair; a dying one takes its connections along.
+        TcpStream::connect_timeout(&running.address, DEADLINE)
+            .unwrap_or_else(|error| panic!("connect {number}: {error}"));
+        made.fetch_add(1, Ordering::Relaxed);
+    }
 }

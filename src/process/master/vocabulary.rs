@@ -132,7 +132,7 @@ pub enum Action {
     Examine,
     /// The configuration that was examined last is the one in force from now on.
     Adopt,
-    /// Put this program's successor in its place, with all it knows: [`Master::succession`]. Only
+    /// Put this program's successor in its place, with all it knows: [`Master::succession`](super::Master::succession). Only
     /// failure returns, as [`Event::NotHandedOver`] at once.
     HandOver,
     /// Reopen the master's own log file.
