@@ -62,7 +62,7 @@ fn reopen_has_master_and_worker_write_to_the_new_log() {
     );
     let log = site.log();
     assert!(log.contains("the log file was reopened"), "{log}");
-    assert!(log.contains("supervisor: reopened the log"), "{log}");
+    assert!(log.contains(" reopened the log"), "{log}");
 }
 
 #[test]
