@@ -65,21 +65,22 @@ impl Descent {
         }
     }
 
-    fn carry_out(self, handle: &ServerHandle) -> &'static str {
+    fn carry_out(self, handle: &ServerHandle) {
+        match self {
+            Descent::None => {}
+            Descent::Drain => handle.drain(),
+            Descent::Stop => handle.stop(),
+            Descent::StopAtOnce => handle.stop_at_once(),
+        }
+    }
+
+    /// What the server does, for people.
+    fn doing(self) -> &'static str {
         match self {
             Descent::None => "going on",
-            Descent::Drain => {
-                handle.drain();
-                "draining"
-            }
-            Descent::Stop => {
-                handle.stop();
-                "stopping"
-            }
-            Descent::StopAtOnce => {
-                handle.stop_at_once();
-                "stopping at once"
-            }
+            Descent::Drain => "draining",
+            Descent::Stop => "stopping",
+            Descent::StopAtOnce => "stopping at once",
         }
     }
 }
@@ -116,8 +117,9 @@ fn obey(handle: ServerHandle, takes: impl Fn(Order) -> bool) -> io::Result<()> {
                 match order_of(signal) {
                     Some(order @ (Order::Stop | Order::Quit)) => {
                         descent = descent.after(order);
-                        let doing = descent.carry_out(&handle);
-                        tracing::info!(signal = name, "{doing}");
+                        // Before it is done: the process may be gone a moment later.
+                        tracing::info!(signal = name, "{}", descent.doing());
+                        descent.carry_out(&handle);
                     }
                     Some(Order::Reopen) => reopen(name),
                     Some(Order::Reload | Order::Upgrade) => tracing::warn!(
