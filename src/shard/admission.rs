@@ -66,9 +66,12 @@ impl<I: Io, S: 'static> Shard<I, S> {
             Ok(arrival) => {
                 listener.failing = false;
                 self.counters.accepted += 1;
-                match self.shutdown_cause() {
-                    None => self.arrive(arrival),
-                    Some(cause) => self.refuse(arrival, cause),
+                match self.shutdown {
+                    Shutdown::None => self.arrive(arrival),
+                    // It had got this far when the drain began. Another shard may be gone already.
+                    Shutdown::Draining { .. } if self.counts_here(&arrival) => self.arrive(arrival),
+                    Shutdown::Draining { .. } => self.refuse(arrival, CloseCause::Drain),
+                    Shutdown::Stopping { .. } => self.refuse(arrival, CloseCause::Stop),
                 }
             }
             Err(Failure::Cancelled) => {}
@@ -102,16 +105,12 @@ impl<I: Io, S: 'static> Shard<I, S> {
 
     /// A connection was accepted here.
     fn arrive(&mut self, arrival: Arrival<I::Socket>) {
-        if self.settings.connections_per_address_max.is_none() {
-            return self.place(arrival, self.number);
-        }
-        let owner = self.owner(&arrival);
-        if owner == self.number {
+        if self.counts_here(&arrival) {
             return self.count_in(arrival, self.number);
         }
         self.counters.handed_over += 1;
         self.io.submit(Operation::Tell {
-            shard: owner,
+            shard: self.owner(&arrival),
             message: Message::Arrived {
                 arrival,
                 at: self.number,
@@ -132,7 +131,10 @@ impl<I: Io, S: 'static> Shard<I, S> {
 
     /// Brings a connection, which arrived at shard `at`, to the shard that is to have it.
     fn place(&mut self, arrival: Arrival<I::Socket>, at: u16) {
-        let chosen = if self.settings.balanced {
+        let chosen = if self.shutdown != Shutdown::None {
+            self.loads.place_at(self.number);
+            self.number
+        } else if self.settings.balanced {
             self.loads
                 .place(at, at == self.number && !self.has_room_now())
         } else {
@@ -150,21 +152,12 @@ impl<I: Io, S: 'static> Shard<I, S> {
     }
 
     fn take_in(&mut self, arrival: Arrival<I::Socket>) {
-        match self.shutdown_cause() {
-            None => {
+        match self.shutdown {
+            Shutdown::None | Shutdown::Draining { .. } => {
                 self.waiting.push_back(arrival);
                 self.admit();
             }
-            Some(cause) => self.turn_away(arrival, cause),
-        }
-    }
-
-    /// Why connections are not let in any more.
-    fn shutdown_cause(&self) -> Option<CloseCause> {
-        match self.shutdown {
-            Shutdown::None => None,
-            Shutdown::Draining { .. } => Some(CloseCause::Drain),
-            Shutdown::Stopping { .. } => Some(CloseCause::Stop),
+            Shutdown::Stopping { .. } => self.turn_away(arrival, CloseCause::Stop),
         }
     }
 
@@ -180,6 +173,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
                 .insert(Connection::new(socket, peer, self.now_us))
             {
                 tracing::debug!(connection = %id, %peer, "accepted");
+                self.say_goaway(id);
                 self.settle(id);
             }
         }
@@ -217,6 +211,11 @@ impl<I: Io, S: 'static> Shard<I, S> {
                 message: Message::Departed(address),
             });
         }
+    }
+
+    /// Whether nobody but this shard has to count a connection.
+    fn counts_here(&self, arrival: &Arrival<I::Socket>) -> bool {
+        self.settings.connections_per_address_max.is_none() || self.owner(arrival) == self.number
     }
 
     fn owner(&self, arrival: &Arrival<I::Socket>) -> u16 {

@@ -20,7 +20,7 @@ const FLUSH_US: u64 = 500_000;
 pub(super) const GOAWAY_BYTES: usize = HEADER_BYTES + size_of::<u32>();
 
 impl<I: Io, S: 'static> Shard<I, S> {
-    /// Begins to drain: nobody else is let in, everybody is told with GOAWAY, requests are still
+    /// Begins to drain: nobody is let in but who is on the way already, everybody is told with GOAWAY, requests are still
     /// answered, connections that go quiet are closed, and what is left after
     /// [`Settings::drain_us`](super::Settings::drain_us) is stopped. Goes on with the turns that
     /// follow, until one says that the shard has stopped.
@@ -38,18 +38,28 @@ impl<I: Io, S: 'static> Shard<I, S> {
         // GOAWAY may come on top of as much as may be queued: nobody is closed for it.
         let max = &mut self.settings.outbound_bytes_max;
         *max = max.saturating_add(GOAWAY_BYTES);
-        let left_ms = u32::try_from(self.settings.drain_us / 1000).unwrap_or(u32::MAX);
         for id in self.open_connections() {
-            if self.settings.reply_errors {
-                self.answer(id, |answers, out| {
-                    // Four bytes fit every frame there can be, or else nobody is told.
-                    if encode(out, codes::GOAWAY, &left_ms.to_be_bytes()).is_ok() {
-                        answers.counters.frames_sent += 1;
-                    }
-                });
-            }
+            self.say_goaway(id);
             self.settle(id);
         }
+    }
+
+    /// Tells a peer that the shard drains, if it does.
+    pub(super) fn say_goaway(&mut self, id: ConnectionId) {
+        let Shutdown::Draining { until_us, .. } = self.shutdown else {
+            return;
+        };
+        if !self.settings.reply_errors {
+            return;
+        }
+        let left_ms = until_us.saturating_sub(self.now_us) / 1000;
+        let left_ms = u32::try_from(left_ms).unwrap_or(u32::MAX);
+        self.answer(id, |answers, out| {
+            // Four bytes fit every frame there can be, or else nobody is told.
+            if encode(out, codes::GOAWAY, &left_ms.to_be_bytes()).is_ok() {
+                answers.counters.frames_sent += 1;
+            }
+        });
     }
 
     /// Begins to stop: no new connections, what is queued is still sent, within
@@ -123,6 +133,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
     pub(super) fn has_stopped(&self) -> bool {
         self.shutdown != Shutdown::None
             && self.connections.len() == 0
+            && self.waiting.is_empty()
             && self.listeners.iter().all(super::Listener::is_closed)
     }
 

@@ -423,9 +423,11 @@ impl<I: Io, S: 'static> Shard<I, S> {
         }
         let held_bytes = connection.memory_bytes();
         self.ledger.charge(&mut connection.charge, held_bytes);
-        // Nothing that has just happened on an open connection brings its deadline nearer than this.
+        // Nothing that has just happened on an open connection brings its deadline nearer than this,
+        // once its first frame has come.
         let soonest_us = self.now_us.saturating_add(self.deadline_us_min);
-        if connection.timer_at_us >= soonest_us || connection.phase != Phase::Open {
+        let is_usual = connection.framed && connection.phase == Phase::Open;
+        if !is_usual || connection.timer_at_us >= soonest_us {
             self.set_timer(id);
         }
     }

@@ -121,8 +121,8 @@ impl FakeIo {
         if is_new {
             link.life.admitted_us = now_us;
             self.state.admit(id, socket.0);
-            if self.going_down.is_begun() {
-                violations.add(format_args!("{id}: let in on the way down"));
+            if self.going_down.stop_us.is_some() {
+                violations.add(format_args!("{id}: let in while it stops"));
             }
         }
     }
