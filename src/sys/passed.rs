@@ -11,6 +11,8 @@ use rustix::io::FdFlags;
 use rustix::net::{AddressFamily, SocketType, sockopt};
 use socket2::SockRef;
 
+use super::socket;
+
 /// The first descriptor that is passed on.
 pub(crate) const FIRST: RawFd = 3;
 
@@ -57,7 +59,8 @@ fn take_one(raw: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(raw) })
 }
 
-/// The socket as a listener like those that this program opens itself: blocking, TCP_NODELAY.
+/// The socket as a listener like those that this program opens itself: blocking, and with the same
+/// options.
 ///
 /// # Errors
 ///
@@ -69,7 +72,7 @@ pub(crate) fn listener(fd: OwnedFd) -> io::Result<TcpListener> {
     }
     let socket = SockRef::from(&fd);
     socket.set_nonblocking(false)?;
-    socket.set_tcp_nodelay(true)?;
+    socket::tune(&socket)?;
     Ok(TcpListener::from(fd))
 }
 

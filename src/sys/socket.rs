@@ -62,15 +62,19 @@ fn open(address: SocketAddr, share: bool) -> io::Result<Socket> {
     )?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(share)?;
-    // Accepted sockets inherit these.
-    socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_notsent_lowat(UNSENT_BYTES)?;
+    tune(&socket)?;
     if address.is_ipv6() {
         // So that 0.0.0.0 and [::] can be listened on side by side.
         socket.set_only_v6(true)?;
     }
     socket.bind(&SockAddr::from(address))?;
     Ok(socket)
+}
+
+/// Sets what accepted sockets inherit from their listener.
+pub(super) fn tune(listener: &Socket) -> io::Result<()> {
+    listener.set_tcp_nodelay(true)?;
+    listener.set_tcp_notsent_lowat(UNSENT_BYTES)
 }
 
 #[cfg(test)]
