@@ -153,6 +153,10 @@ impl<I: Io, S: 'static> Shard<I, S> {
 
     fn take_in(&mut self, arrival: Arrival<I::Socket>) {
         match self.shutdown {
+            // Who has said so stays so.
+            Shutdown::Draining { .. } if self.has_stopped() => {
+                self.turn_away(arrival, CloseCause::Drain);
+            }
             Shutdown::None | Shutdown::Draining { .. } => {
                 self.waiting.push_back(arrival);
                 self.admit();
