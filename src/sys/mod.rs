@@ -17,7 +17,7 @@ mod ring;
 pub(crate) mod socket;
 mod wakeup;
 
-pub(crate) use buffers::Received;
+pub(crate) use buffers::{BUFFER_BYTES, Received};
 pub(crate) use doorbell::Doorbell;
 pub(crate) use ring::{Event, Ring, Socket, Token};
 pub(crate) use wakeup::Wakeup;

@@ -1,9 +1,7 @@
 //! Why connections were closed, in the log: each cause once, with the peer and the connection.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::net::SocketAddr;
-use std::sync::Mutex;
 use std::thread;
 
 use corelane::Reply;
@@ -13,6 +11,7 @@ use serde_json::Value;
 
 use crate::clients::{connect_from, connect_narrow, loopback, send_until_it_fails};
 use crate::support::library::{address_of, builder, stopped};
+use crate::support::log_capture;
 use crate::support::peer::{Peer, frame, header};
 use crate::support::program::serve;
 use crate::support::waiting::until;
@@ -151,31 +150,11 @@ fn each_cause_is_logged_once_with_peer_and_connection() {
     }
 }
 
-/// The log of this process, from the first server of the library that is to be looked at.
-static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
-
-struct Writer;
-
-impl io::Write for Writer {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        LOG.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[test]
 fn what_a_handler_is_to_blame_for_is_logged_as_well() {
     const PANICS: u16 = codes::APPLICATION;
     const FAILS: u16 = codes::APPLICATION + 1;
-    tracing_subscriber::fmt()
-        .json()
-        .with_env_filter("corelane=debug")
-        .with_writer(|| Writer)
-        .init();
+    log_capture::start();
     let server = builder()
         .handler(PANICS, |(), _context, _body| panic!("on purpose"))
         .handler(FAILS, |(), _context, _body| {
@@ -192,7 +171,7 @@ fn what_a_handler_is_to_blame_for_is_logged_as_well() {
         peer.expect_end();
     }
     stopped(server);
-    let log = String::from_utf8(LOG.lock().unwrap().clone()).unwrap();
+    let log = log_capture::text();
     let lines = lines(&log);
     for (cause, peer) in peers {
         assert_ended_once(&lines, cause, peer);

@@ -11,6 +11,9 @@
 )]
 
 mod support;
+#[path = "../server/support/waiting.rs"]
+#[allow(dead_code, reason = "tests/server uses the rest of it")]
+mod waiting;
 
 mod crashing;
 mod ordering;

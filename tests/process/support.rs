@@ -15,32 +15,15 @@ use corelane::protocol::codes;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+pub(crate) use crate::waiting::{DEADLINE, until};
+
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_corelane");
-
-/// How long a test waits for anything: it is only reached by a failure.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
-
-/// How often something is looked at that nobody announces.
-const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// What lets many servers live side by side on few CPUs.
 const MODEST: &str = "server.listen = ['127.0.0.1:0']\n\
     shards.pin = false\n\
     shards.busy_poll_us = 0\n\
     process.ready_ms = 30000\n";
-
-/// Waits until `look` gives back something.
-#[track_caller]
-pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + DEADLINE;
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "waited in vain until {what}");
-        sleep(LOOK_EVERY);
-    }
-}
 
 /// A folder with a configuration, for a server that may be started there.
 pub(crate) struct Site {

@@ -18,7 +18,11 @@ use crate::config::bounds;
 use crate::handler::{ConnectionId, HandlerOutcome, HandlerTask};
 use crate::shard::io::{Arrival, Completion, Failure, Io, Message, Operation, SendBuffer};
 use crate::shard::mesh::Mesh;
-use crate::sys::{Doorbell, Event, Received, Ring, Socket, Token, Wakeup};
+use crate::shard::settings::BULK_BYTES;
+use crate::sys::{BUFFER_BYTES, Doorbell, Event, Received, Ring, Socket, Token, Wakeup};
+
+// What fills a buffer is what the shard takes for bulk.
+const _: () = assert!(BULK_BYTES == BUFFER_BYTES as usize);
 
 /// Shares of the handlers' task queue; the shard itself has glommio's 1,000.
 const HANDLER_SHARES: usize = 500;

@@ -6,12 +6,14 @@ use std::sync::{Mutex, Once};
 /// All that was logged so far: tests run side by side, so look for words of your own.
 static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 
-/// Starts to capture; before the server of the test starts.
+/// Starts to capture, down to debug lines, each an object of JSON; before the server of the test
+/// starts.
 pub(crate) fn start() {
     static STARTED: Once = Once::new();
     STARTED.call_once(|| {
         tracing_subscriber::fmt()
-            .with_ansi(false)
+            .json()
+            .with_env_filter("corelane=debug")
             .with_writer(|| Writer)
             .init();
     });
@@ -19,10 +21,15 @@ pub(crate) fn start() {
 
 /// The first line that contains these words.
 pub(crate) fn line_with(words: &str) -> Option<String> {
-    let log = String::from_utf8(LOG.lock().unwrap().clone()).unwrap();
-    log.lines()
+    text()
+        .lines()
         .find(|line| line.contains(words))
         .map(str::to_owned)
+}
+
+/// All of it.
+pub(crate) fn text() -> String {
+    String::from_utf8(LOG.lock().unwrap().clone()).unwrap()
 }
 
 struct Writer;
