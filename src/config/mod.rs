@@ -23,6 +23,7 @@
 //! ```
 
 pub mod bounds;
+mod changes;
 mod cpus;
 mod error;
 mod key;
@@ -39,6 +40,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+pub use changes::Changes;
 pub use cpus::{CpuList, CpuListError};
 pub use error::{ConfigError, Place};
 pub use overrides::Override;
@@ -121,6 +123,11 @@ impl Config {
     )]
     pub fn to_toml(&self) -> String {
         toml::to_string(self).expect("a Config has a TOML form")
+    }
+
+    #[expect(clippy::expect_used, reason = "as in `to_toml`")]
+    fn to_table(&self) -> toml::Table {
+        toml::Table::try_from(self).expect("a Config has a TOML form")
     }
 }
 
