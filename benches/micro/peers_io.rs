@@ -77,10 +77,7 @@ impl<'a> Io for PeersIo<'a> {
         for _ in 0..std::mem::take(&mut self.arriving) {
             completions.push(Completion::Accepted {
                 listener: 0,
-                result: Ok(Arrival {
-                    socket: (),
-                    peer: SocketAddr::from(([127, 0, 0, 1], 9)),
-                }),
+                result: Ok(Arrival::new((), SocketAddr::from(([127, 0, 0, 1], 9)))),
                 more: true,
             });
         }

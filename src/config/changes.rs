@@ -36,7 +36,12 @@ impl Changes {
 
     /// All keys, for people: `flood.burst, timeouts.idle_ms`.
     pub fn keys(&self) -> String {
-        let all: Vec<&str> = self.fixed.iter().chain(&self.in_place).map(String::as_str).collect();
+        let all: Vec<&str> = self
+            .fixed
+            .iter()
+            .chain(&self.in_place)
+            .map(String::as_str)
+            .collect();
         all.join(", ")
     }
 }
@@ -97,7 +102,10 @@ mod tests {
     #[test]
     fn every_change_is_named_by_its_key() {
         let set = ["log.file=a.log", "limits.connections=7", "shards.count=2"];
-        let overrides: Vec<_> = set.iter().map(|set| Override::parse(set).unwrap()).collect();
+        let overrides: Vec<_> = set
+            .iter()
+            .map(|set| Override::parse(set).unwrap())
+            .collect();
         let new = Config::parse("", "none", &overrides).unwrap();
         let changes = Config::default().changes_to(&new);
         assert_eq!(changes.keys(), "log.file, shards.count, limits.connections");

@@ -31,6 +31,11 @@ impl Addresses {
         true
     }
 
+    /// Counts another connection of this address, however many it has: it is there already.
+    pub(super) fn count(&mut self, address: IpAddr) {
+        *self.connections.entry(address).or_insert(0) += 1;
+    }
+
     /// One of this address's connections is gone.
     pub(super) fn release(&mut self, address: IpAddr) {
         let Entry::Occupied(mut entry) = self.connections.entry(address) else {

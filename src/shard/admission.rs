@@ -7,6 +7,8 @@
 //! once, waits here. (One that is on its way to a shard which has just ended is closed with that
 //! shard's queue, when the server goes down, and not counted.)
 
+use std::net::{IpAddr, SocketAddr};
+
 use super::addresses::owner;
 use super::connection::{Connection, Multishot};
 use super::io::{Arrival, Failure, Io, Message, Operation};
@@ -99,6 +101,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
                 self.counters.taken_over += 1;
                 self.take_in(arrival);
             }
+            Message::Present(address) => self.addresses.count(address),
             Message::Departed(address) => self.addresses.release(address),
         }
     }
@@ -119,14 +122,15 @@ impl<I: Io, S: 'static> Shard<I, S> {
     }
 
     /// Lets a connection in, which arrived at shard `at`, if its address may have another one.
-    fn count_in(&mut self, arrival: Arrival<I::Socket>, at: u16) {
-        let address = arrival.peer.ip().to_canonical();
-        match self.settings.connections_per_address_max {
-            Some(max) if !self.addresses.claim(address, max) => {
-                self.refuse(arrival, CloseCause::Limit);
+    fn count_in(&mut self, mut arrival: Arrival<I::Socket>, at: u16) {
+        if let Some(max) = self.settings.connections_per_address_max {
+            let address = arrival.peer.ip().to_canonical();
+            if !self.addresses.claim(address, max) {
+                return self.refuse(arrival, CloseCause::Limit);
             }
-            _ => self.place(arrival, at),
+            arrival.counted = true;
         }
+        self.place(arrival, at);
     }
 
     /// Brings a connection, which arrived at shard `at`, to the shard that is to have it.
@@ -151,7 +155,9 @@ impl<I: Io, S: 'static> Shard<I, S> {
         });
     }
 
-    fn take_in(&mut self, arrival: Arrival<I::Socket>) {
+    fn take_in(&mut self, mut arrival: Arrival<I::Socket>) {
+        // It may come from a shard that does not know of the limit yet.
+        arrival.counted = self.counted_by_now(arrival.counted, arrival.peer);
         match self.shutdown {
             // Who has said so stays so.
             Shutdown::Draining { .. } if self.has_stopped() => {
@@ -168,13 +174,14 @@ impl<I: Io, S: 'static> Shard<I, S> {
     /// Opens the connections that wait, as far as there is room.
     pub(super) fn admit(&mut self) {
         while self.connections.has_room() && self.has_memory() {
-            let Some(Arrival { socket, peer }) = self.waiting.pop_front() else {
+            let Some(arrival) = self.waiting.pop_front() else {
                 return;
             };
+            let peer = arrival.peer;
             // There is room, so this can't fail.
             if let Ok(id) = self
                 .connections
-                .insert(Connection::new(socket, peer, self.now_us))
+                .insert(Connection::new(arrival, self.now_us))
             {
                 tracing::debug!(connection = %id, %peer, "accepted");
                 self.say_goaway(id);
@@ -202,18 +209,29 @@ impl<I: Io, S: 'static> Shard<I, S> {
     /// A connection that was placed here is gone: it counts no more.
     pub(super) fn depart(&mut self, arrival: &Arrival<I::Socket>) {
         self.loads.leave(self.number);
-        if self.settings.connections_per_address_max.is_none() {
-            return;
+        if arrival.counted {
+            self.tell_owner(arrival.peer, Message::Departed);
         }
-        let owner = self.owner(arrival);
-        let address = arrival.peer.ip().to_canonical();
-        if owner == self.number {
-            self.addresses.release(address);
+    }
+
+    /// Has a connection of this shard counted for its address if there is a limit now and there was
+    /// none when it arrived. Gives back whether it is counted.
+    pub(super) fn counted_by_now(&mut self, counted: bool, peer: SocketAddr) -> bool {
+        if !counted && self.settings.connections_per_address_max.is_some() {
+            self.tell_owner(peer, Message::Present);
+            return true;
+        }
+        counted
+    }
+
+    /// Tells something about an address to the shard that counts its connections.
+    fn tell_owner(&mut self, peer: SocketAddr, what: fn(IpAddr) -> Message<I::Socket>) {
+        let shard = owner(peer.ip(), self.loads.shards());
+        let message = what(peer.ip().to_canonical());
+        if shard == self.number {
+            self.told(message);
         } else {
-            self.io.submit(Operation::Tell {
-                shard: owner,
-                message: Message::Departed(address),
-            });
+            self.io.submit(Operation::Tell { shard, message });
         }
     }
 

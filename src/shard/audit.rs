@@ -4,7 +4,6 @@ use std::collections::HashSet;
 
 use super::Shard;
 use super::connection::{Connection, HELD_BYTES_MAX, Multishot, Phase};
-use super::ending::GOAWAY_BYTES;
 use super::io::Io;
 use crate::handler::ConnectionId;
 
@@ -37,10 +36,10 @@ impl<I: Io, S: 'static> Shard<I, S> {
                 self.timers.len()
             ));
         }
-        if self.connections.len() > self.settings.connections_max {
+        if self.connections.len() > self.widest.connections {
             return Err(format!("{} connections at once", self.connections.len()));
         }
-        if self.handlers > self.settings.handlers_max {
+        if self.handlers > self.widest.handlers {
             return Err(format!("{} handlers at once", self.handlers));
         }
         let placed = self.loads.connections(self.number);
@@ -60,7 +59,6 @@ impl<I: Io, S: 'static> Shard<I, S> {
         id: ConnectionId,
         connection: &Connection<I::Socket>,
     ) -> Result<(), String> {
-        let settings = &self.settings;
         if connection.charge.bytes != connection.memory_bytes() {
             return Err(format!(
                 "charged for {} bytes, but holds {}",
@@ -68,10 +66,13 @@ impl<I: Io, S: 'static> Shard<I, S> {
                 connection.memory_bytes()
             ));
         }
-        // One reply may come on top of high_bytes, and the last word on top of that.
-        let queued_max = settings.outbound_high_bytes + 2 * settings.frame_bytes_max + GOAWAY_BYTES;
         let queued_bytes = connection.outbound.bytes();
-        if queued_bytes > settings.outbound_bytes_max.min(queued_max) + settings.frame_bytes_max {
+        if queued_bytes
+            > self
+                .settings
+                .queued_bytes_max()
+                .max(self.widest.queued_bytes)
+        {
             return Err(format!("{queued_bytes} bytes are queued"));
         }
         if connection.decoder.held_bytes() >= HELD_BYTES_MAX
@@ -105,7 +106,8 @@ impl<I: Io, S: 'static> Shard<I, S> {
         }
         let deadline = connection.deadline(&self.settings, self.draining_since_us());
         match deadline {
-            Some((at_us, _)) if at_us < timer_at_us => Err(format!(
+            // The timers of those that were not revised are of other settings.
+            Some((at_us, _)) if at_us < timer_at_us && !self.is_unrevised(id) => Err(format!(
                 "its deadline at {at_us} us comes before its timer at {timer_at_us} us"
             )),
             _ => Ok(()),

@@ -21,6 +21,7 @@
 use std::net::SocketAddr;
 
 use super::flood::Bucket;
+use super::io::Arrival;
 use super::ledger::Charge;
 use super::outbound::Outbound;
 use super::settings::Settings;
@@ -68,6 +69,8 @@ pub(super) enum Multishot {
 pub(super) struct Connection<Socket> {
     pub(super) socket: Socket,
     pub(super) peer: SocketAddr,
+    /// It counts among the connections of its address.
+    pub(super) counted: bool,
     pub(super) phase: Phase,
     /// The peer has shut its sending side.
     pub(super) peer_done: bool,
@@ -117,10 +120,11 @@ const _: () = assert!(crate::protocol::FRAME_BYTES_MAX < HELD_BYTES_MAX);
 pub(super) const QUIET_US: u64 = 1_000_000;
 
 impl<Socket> Connection<Socket> {
-    pub(super) fn new(socket: Socket, peer: SocketAddr, now_us: u64) -> Connection<Socket> {
+    pub(super) fn new(arrival: Arrival<Socket>, now_us: u64) -> Connection<Socket> {
         Connection {
-            socket,
-            peer,
+            socket: arrival.socket,
+            peer: arrival.peer,
+            counted: arrival.counted,
             phase: Phase::Open,
             peer_done: false,
             receive: Multishot::Idle,

@@ -263,6 +263,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
             let arrival = Arrival {
                 socket: connection.socket,
                 peer: connection.peer,
+                counted: connection.counted,
             };
             self.depart(&arrival);
             self.io.submit(Operation::Close {

@@ -159,6 +159,8 @@ pub struct Arrival<Socket> {
     pub socket: Socket,
     /// The peer's address.
     pub peer: SocketAddr,
+    /// Whether it counts among the connections of its address.
+    pub(super) counted: bool,
 }
 
 /// What shards tell one another. None of it is on the way of a message of a client's.
@@ -173,6 +175,9 @@ pub enum Message<Socket> {
     },
     /// To the shard that is to serve it: a connection.
     Placed(Arrival<Socket>),
+    /// To the shard that counts the connections of this address: there is one that it does not know
+    /// of, from before there was a limit.
+    Present(IpAddr),
     /// To the shard that counts the connections of this address: one of them is gone.
     Departed(IpAddr),
 }
@@ -186,16 +191,27 @@ impl<Socket> Message<Socket> {
                 at,
             },
             Message::Placed(arrival) => Message::Placed(arrival.with_socket(other)),
+            Message::Present(address) => Message::Present(address),
             Message::Departed(address) => Message::Departed(address),
         }
     }
 }
 
 impl<Socket> Arrival<Socket> {
+    /// One that was accepted just now.
+    pub fn new(socket: Socket, peer: SocketAddr) -> Arrival<Socket> {
+        Arrival {
+            socket,
+            peer,
+            counted: false,
+        }
+    }
+
     pub(super) fn with_socket<T>(self, other: impl FnOnce(Socket) -> T) -> Arrival<T> {
         Arrival {
             socket: other(self.socket),
             peer: self.peer,
+            counted: self.counted,
         }
     }
 }

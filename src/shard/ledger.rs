@@ -25,6 +25,11 @@ impl Ledger {
         }
     }
 
+    /// From now on, so much may be charged. What is charged stays, be it more.
+    pub(super) fn set_max(&mut self, bytes_max: usize) {
+        self.bytes_max = bytes_max;
+    }
+
     /// Charges a connection for this much, in place of what it was charged for before.
     #[inline]
     pub(super) fn charge(&mut self, charge: &mut Charge, bytes: usize) {

@@ -6,7 +6,8 @@
 //! connection lifetimes a second.
 //!
 //! One turn: take the completions that are there (a bounded number) and handle each, go on with the
-//! connections that had their share of the last turn, see to the timers that have lapsed, then start
+//! connections that had their share of the last turn and with those that are to be brought in line
+//! with other settings, see to the timers that have lapsed, then start
 //! one send for every connection that has something to send and none in flight. Nothing recurses:
 //! completions are collected first and handled after.
 
@@ -23,6 +24,7 @@ mod io;
 mod ledger;
 pub(crate) mod mesh;
 mod outbound;
+mod reload;
 pub(crate) mod run;
 mod settings;
 mod share;
@@ -45,6 +47,7 @@ use self::answers::Answers;
 use self::connection::{Connection, Multishot, Phase};
 use self::ledger::Ledger;
 use self::outbound::SpareBuffers;
+use self::reload::Widest;
 use self::slab::Slab;
 use self::timer::Wheel;
 use crate::handler::{ConnectionId, HandlerOutcome, Router};
@@ -99,6 +102,10 @@ pub struct Shard<I: Io, S> {
     /// The least time from anything on an open connection to the deadline that follows from it.
     deadline_us_min: u64,
     lapsed: Vec<u32>,
+    /// The first slot that was not looked at since a reload.
+    unrevised: Option<usize>,
+    /// What may be there, by these settings or earlier ones.
+    widest: Widest,
     shutdown: Shutdown,
     counters: Counters,
     now_us: u64,
@@ -161,6 +168,8 @@ impl<I: Io, S: 'static> Shard<I, S> {
             timers: Wheel::with_room(settings.connections_max),
             deadline_us_min: settings.deadline_us_min(),
             lapsed: Vec::new(),
+            unrevised: None,
+            widest: Widest::of(&settings),
             timers_now_us: 0,
             turns_behind: 0,
             shutdown: Shutdown::None,
@@ -190,12 +199,13 @@ impl<I: Io, S: 'static> Shard<I, S> {
                 self.go_on(id);
             }
         }
+        let is_revising = self.revise();
         self.see_to_timers();
         self.go_down();
         self.accept_where_there_is_room();
         self.start_sends();
         Turn {
-            worked: worked || !self.deferred.is_empty(),
+            worked: worked || is_revising || !self.deferred.is_empty(),
             wake_at_us: self.wake_at_us(),
             stopped: self.has_stopped(),
         }

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU32;
 
+use super::ending::GOAWAY_BYTES;
 use super::flood::Flood;
 use crate::config::{Accept, Config, ErrorFrames};
 
@@ -56,6 +57,13 @@ impl Settings {
     pub(super) fn deadline_us_min(&self) -> u64 {
         let deadlines = [self.idle_us, self.write_us].into_iter().flatten();
         deadlines.min().unwrap_or(u64::MAX)
+    }
+
+    /// The most that is ever queued for one connection, in bytes: one reply may come on top of what
+    /// pauses it, and the last words on top of that.
+    pub(super) fn queued_bytes_max(&self) -> usize {
+        let paused = self.outbound_high_bytes + 2 * self.frame_bytes_max + GOAWAY_BYTES;
+        self.outbound_bytes_max.min(paused) + self.frame_bytes_max
     }
 
     /// What a frame counts of [`Settings::turn_bytes_max`] at least, so that there are at most

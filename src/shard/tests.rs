@@ -1,5 +1,7 @@
 //! What the simulation's model does not single out, step by step.
 
+use std::num::NonZeroU32;
+
 use super::ending::CLOSE_US;
 use super::*;
 use crate::config::Config;
@@ -80,10 +82,7 @@ fn with_one_connection(settings: Settings, router: Router<()>) -> Shard<Still, (
     shard.turn(0);
     shard.io.completions.push(Completion::Accepted {
         listener: 0,
-        result: Ok(Arrival {
-            socket: (),
-            peer: "127.0.0.1:9".parse().unwrap(),
-        }),
+        result: Ok(Arrival::new((), "127.0.0.1:9".parse().unwrap())),
         more: true,
     });
     shard.turn(1);
@@ -134,4 +133,101 @@ fn a_stop_cuts_the_last_words_of_a_drain_short() {
     shard.stop(2 + DRAIN_US);
     shard.turn(2 + DRAIN_US + STOP_US);
     assert_eq!(asked(&shard, "CancelSend"), 1);
+}
+
+/// Accepts one more connection, in a turn of its own.
+fn accept(shard: &mut Shard<Still, ()>, peer: &str, now_us: u64) {
+    shard.io.completions.push(Completion::Accepted {
+        listener: 0,
+        result: Ok(Arrival::new((), peer.parse().unwrap())),
+        more: true,
+    });
+    shard.turn(now_us);
+}
+
+#[test]
+fn a_shorter_time_out_holds_for_connections_that_there_are() {
+    let settings = Settings {
+        idle_us: Some(60_000_000),
+        first_frame_us: None,
+        ..Settings::from(&Config::default())
+    };
+    let mut shard = with_one_connection(settings.clone(), Router::new());
+    shard.reload(Settings {
+        idle_us: Some(1_000_000),
+        ..settings
+    });
+    shard.turn(900_000);
+    assert_eq!(shard.counters.closed(CloseCause::Idle), 0);
+    assert_eq!(asked(&shard, "ShutdownSend"), 0);
+    shard.turn(1_000_000 + timer::TICK_US);
+    // TIMED_OUT goes out, and its end after it.
+    assert_eq!(asked(&shard, "Send"), 1);
+    shard.audit().unwrap();
+}
+
+#[test]
+fn a_new_limit_for_an_address_knows_of_the_connections_before_it() {
+    let settings = Settings::from(&Config::default());
+    let mut shard = with_one_connection(settings.clone(), Router::new());
+    accept(&mut shard, "127.0.0.1:10", 2);
+    assert_eq!(shard.counted_connections(), 0);
+    let max = NonZeroU32::new(3);
+    shard.reload(Settings {
+        connections_per_address_max: max,
+        ..settings.clone()
+    });
+    shard.turn(3);
+    assert_eq!(shard.counted_connections(), 2);
+    accept(&mut shard, "127.0.0.1:11", 4);
+    accept(&mut shard, "127.0.0.1:12", 5);
+    assert_eq!(shard.counters.closed(CloseCause::Limit), 1);
+    assert_eq!((shard.connections(), shard.counted_connections()), (3, 3));
+
+    // Without a limit, those that are counted are forgotten one by one.
+    shard.reload(settings);
+    accept(&mut shard, "127.0.0.1:13", 6);
+    assert_eq!((shard.connections(), shard.counted_connections()), (4, 3));
+    shard.stop_at_once(7);
+    shard.turn(7);
+    let ids: Vec<_> = shard.connections.ids().collect();
+    for id in ids {
+        shard.io.completions.push(Completion::Received {
+            id,
+            result: Err(Failure::Cancelled),
+            more: false,
+        });
+    }
+    shard.turn(8);
+    assert_eq!((shard.connections(), shard.counted_connections()), (0, 0));
+}
+
+#[test]
+fn more_room_lets_in_who_waits_and_less_closes_nobody() {
+    let settings = Settings {
+        connections_max: 1,
+        ..Settings::from(&Config::default())
+    };
+    let mut shard = with_one_connection(settings.clone(), Router::new());
+    accept(&mut shard, "127.0.0.1:10", 2);
+    assert_eq!((shard.connections(), shard.waiting.len()), (1, 1));
+    shard.io.completions.push(Completion::Accepted {
+        listener: 0,
+        result: Err(Failure::Cancelled),
+        more: false,
+    });
+    shard.turn(2);
+    let room_for = |connections_max| Settings {
+        connections_max,
+        ..settings.clone()
+    };
+    shard.reload(room_for(3));
+    shard.turn(3);
+    assert_eq!((shard.connections(), shard.waiting.len()), (2, 0));
+    assert_eq!(asked(&shard, "Accept"), 2);
+    shard.reload(room_for(1));
+    accept(&mut shard, "127.0.0.1:11", 4);
+    assert_eq!((shard.connections(), shard.waiting.len()), (2, 1));
+    assert_eq!(asked(&shard, "CancelAccept"), 2);
+    shard.audit().unwrap();
 }

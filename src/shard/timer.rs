@@ -117,6 +117,13 @@ impl Wheel {
         }
     }
 
+    /// Makes room for so many slots, as [`Wheel::with_room`] does.
+    pub fn reserve(&mut self, slots: usize) {
+        let reserved = slots.min(SLOTS_RESERVED_MAX);
+        self.links
+            .reserve_exact(reserved.saturating_sub(self.links.len()));
+    }
+
     /// How many timers are armed.
     pub fn len(&self) -> usize {
         self.len

@@ -287,7 +287,7 @@ impl FakeIo {
                     self.told.taken_over += 1;
                     self.network.links[arrival.socket.0].place = Place::At(self.shard);
                 }
-                Message::Departed(_) => {}
+                Message::Present(_) | Message::Departed(_) => {}
             },
             Completion::Received { id, result, more } => {
                 let turn = self.network.turn;

@@ -88,11 +88,8 @@ impl FakeIo {
                 self.network.links[link].broken = true;
                 (Err(broken(ErrorKind::ConnectionAborted)), !ends)
             } else {
-                let arrival = Arrival {
-                    socket: Socket(link),
-                    peer: self.network.links[link].address,
-                };
-                (Ok(arrival), !ends)
+                let peer = self.network.links[link].address;
+                (Ok(Arrival::new(Socket(link), peer)), !ends)
             }
         } else {
             return;

@@ -161,10 +161,7 @@ impl Io for Single {
     fn reap(&mut self, completions: &mut Vec<Completion<Socket, Vec<u8>>>, _max: usize) {
         completions.push(Completion::Accepted {
             listener: 0,
-            result: Ok(Arrival {
-                socket: Socket(0),
-                peer: address(0, 0, false),
-            }),
+            result: Ok(Arrival::new(Socket(0), address(0, 0, false))),
             more: true,
         });
     }

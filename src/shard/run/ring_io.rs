@@ -158,7 +158,7 @@ impl RingIo {
 /// A connection that was accepted. Where even its peer's address can't be told, it is broken.
 fn arrival(socket: Socket) -> Result<Arrival<Socket>, Failure> {
     match socket.peer() {
-        Ok(peer) => Ok(Arrival { socket, peer }),
+        Ok(peer) => Ok(Arrival::new(socket, peer)),
         Err(error) => Err(Failure::Broken(io::Error::new(
             io::ErrorKind::ConnectionAborted,
             error,

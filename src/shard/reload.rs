@@ -1,0 +1,103 @@
+//! Other settings, while the shard runs: no connection is closed or paused for it.
+//!
+//! What is looked up when it is needed holds at once. What follows from settings and was computed
+//! before, the connections' timers and whether each counts for its address, is brought in line
+//! connection by connection, a bounded number a turn. So a deadline that comes nearer may be kept a
+//! few turns late.
+
+use super::io::Io;
+use super::settings::Settings;
+use super::{Shard, Shutdown};
+use crate::handler::ConnectionId;
+
+/// Slots looked at in one turn: some ten microseconds.
+const SLOTS_PER_TURN: usize = 512;
+
+/// The most that any settings so far have allowed: what was begun under them may still be there.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Widest {
+    pub(super) connections: usize,
+    pub(super) handlers: usize,
+    /// That may be queued for one connection.
+    pub(super) queued_bytes: usize,
+}
+
+impl Widest {
+    pub(super) fn of(settings: &Settings) -> Widest {
+        Widest {
+            connections: settings.connections_max,
+            handlers: settings.handlers_max,
+            queued_bytes: settings.queued_bytes_max(),
+        }
+    }
+
+    fn or(self, other: Widest) -> Widest {
+        Widest {
+            connections: self.connections.max(other.connections),
+            handlers: self.handlers.max(other.handlers),
+            queued_bytes: self.queued_bytes.max(other.queued_bytes),
+        }
+    }
+}
+
+impl<I: Io, S: 'static> Shard<I, S> {
+    /// Goes by these settings from now on. A connection beyond a new limit stays; a peer that more is
+    /// queued for than it may now be is not read until it took that, and is closed if it comes to
+    /// more still. A shard that drains or stops keeps its settings. Goes on with the turns that
+    /// follow.
+    pub fn reload(&mut self, settings: Settings) {
+        if self.shutdown != Shutdown::None {
+            return;
+        }
+        self.connections.set_max(settings.connections_max);
+        self.timers.reserve(settings.connections_max);
+        self.ledger.set_max(settings.memory_bytes_max);
+        self.deadline_us_min = settings.deadline_us_min();
+        self.widest = self.widest.or(Widest::of(&settings));
+        self.settings = settings;
+        self.unrevised = Some(0);
+        for at in 0..self.waiting.len() {
+            let (counted, peer) = (self.waiting[at].counted, self.waiting[at].peer);
+            self.waiting[at].counted = self.counted_by_now(counted, peer);
+        }
+    }
+
+    /// Whether a connection is still to be brought in line with the settings.
+    pub(super) fn is_unrevised(&self, id: ConnectionId) -> bool {
+        self.unrevised
+            .is_some_and(|first| id.slot as usize >= first)
+    }
+
+    /// Goes on with what [`Shard::reload`] began. Gives back whether more is left to do.
+    pub(super) fn revise(&mut self) -> bool {
+        let Some(first) = self.unrevised else {
+            return false;
+        };
+        // Each connection may make a message.
+        if self.io.is_congested() {
+            return true;
+        }
+        let end = first + SLOTS_PER_TURN;
+        for slot in first..end.min(self.connections.slots()) {
+            let id = u32::try_from(slot).ok();
+            let Some(id) = id.and_then(|slot| self.connections.id_at(slot)) else {
+                continue;
+            };
+            let Some(connection) = self.connections.get_mut(id) else {
+                continue;
+            };
+            let (counted, peer) = (connection.counted, connection.peer);
+            let counted = self.counted_by_now(counted, peer);
+            if let Some(connection) = self.connections.get_mut(id) {
+                connection.counted = counted;
+            }
+            self.set_timer(id);
+        }
+        if end < self.connections.slots() {
+            self.unrevised = Some(end);
+            return true;
+        }
+        self.unrevised = None;
+        false
+    }
+}
