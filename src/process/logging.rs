@@ -1,12 +1,15 @@
-//! Where the logs go, and reopening a log file that was moved away.
+//! Where the logs go and what is logged, and changing both while the process runs: reopening a log
+//! file that was moved away, and another level.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::{self, MakeWriter};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Registry, reload};
 
 use crate::config::{Log, LogFormat};
 
@@ -14,7 +17,8 @@ use crate::config::{Log, LogFormat};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LogError {
-    /// `log.level` is not a filter, in a configuration that was not validated: the caller's mistake.
+    /// The level is not a filter, in a configuration that was not validated or given to
+    /// [`set_level`]: the caller's mistake.
     #[error("log.level is {level:?}, which is not a filter: {problem}")]
     Level {
         /// What it is.
@@ -30,6 +34,9 @@ pub enum LogError {
         /// What the operating system says.
         error: io::Error,
     },
+    /// This process has no log of [`start`]'s: none was started, or the program has its own.
+    #[error("this process has no log whose level can be set; start one first")]
+    None,
 }
 
 /// From now on, this process logs as configured.
@@ -38,7 +45,7 @@ pub enum LogError {
 ///
 /// [`LogError`]. Where a log is set up already, it stays.
 pub fn start(log: &Log) -> Result<(), LogError> {
-    let filter = filter(log)?;
+    let filter = filter(&log.level)?;
     if let Some(path) = log.file() {
         let file = LogFile {
             path: path.to_owned(),
@@ -50,6 +57,18 @@ pub fn start(log: &Log) -> Result<(), LogError> {
         subscribe(filter, log.format, io::stderr, colours);
     }
     Ok(())
+}
+
+/// From now on, the log has this level: a filter as in `log.level`.
+///
+/// # Errors
+///
+/// [`LogError::Level`], and then the level stays as it is; [`LogError::None`].
+pub fn set_level(level: &str) -> Result<(), LogError> {
+    let filter = filter(level)?;
+    let running = FILTER.get().ok_or(LogError::None)?;
+    // Fails only where the log is gone, and nobody takes it down.
+    running.reload(filter).map_err(|_| LogError::None)
 }
 
 /// Opens the log file anew, by the name that it was given: whoever rotates logs has moved the old
@@ -66,7 +85,10 @@ pub fn reopen() -> Result<(), LogError> {
     Ok(())
 }
 
-/// The log file of this process; it has but one log.
+/// What the log of this process lets through; it has but one log.
+static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
+
+/// The log file of this process.
 static LOG_FILE: OnceLock<LogFile> = OnceLock::new();
 
 #[derive(Debug)]
@@ -114,9 +136,9 @@ fn open(path: &Path) -> Result<File, LogError> {
         })
 }
 
-fn filter(log: &Log) -> Result<EnvFilter, LogError> {
-    EnvFilter::try_new(&log.level).map_err(|error| LogError::Level {
-        level: log.level.clone(),
+fn filter(level: &str) -> Result<EnvFilter, LogError> {
+    EnvFilter::try_new(level).map_err(|error| LogError::Level {
+        level: level.to_owned(),
         problem: error.to_string(),
     })
 }
@@ -125,13 +147,15 @@ fn subscribe<W>(filter: EnvFilter, format: LogFormat, writer: W, colours: bool)
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(writer)
-        .with_ansi(colours);
-    // Fails only where a log is set up already.
-    let _ = match format {
-        LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder.json().try_init(),
+    let (filter, handle) = reload::Layer::new(filter);
+    let lines = fmt::layer().with_writer(writer).with_ansi(colours);
+    let filtered = tracing_subscriber::registry().with(filter);
+    let started = match format {
+        LogFormat::Text => filtered.with(lines).try_init(),
+        LogFormat::Json => filtered.with(lines.json()).try_init(),
     };
+    // Fails only where a log is set up already.
+    if started.is_ok() {
+        let _ = FILTER.set(handle);
+    }
 }

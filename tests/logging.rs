@@ -1,0 +1,45 @@
+//! The log of a process, driven from within. A process has but one, so this is one test in a
+//! program of its own.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fs;
+
+use corelane::config::Log;
+use corelane::process::logging::{self, LogError};
+
+#[test]
+fn the_level_changes_while_the_log_runs() {
+    assert!(matches!(logging::set_level("info"), Err(LogError::None)));
+
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("log");
+    let log = Log {
+        file: file.clone(),
+        ..Log::default()
+    };
+    logging::start(&log).unwrap();
+    let say = |which: &str| {
+        tracing::info!("{which} info");
+        tracing::debug!("{which} debug");
+    };
+    say("first");
+    logging::set_level("debug").unwrap();
+    say("second");
+    logging::set_level("warn,logging=info").unwrap();
+    say("third");
+    let wrong = logging::set_level("info=what").unwrap_err();
+    assert!(matches!(wrong, LogError::Level { .. }), "{wrong}");
+    logging::set_level("off").unwrap();
+    say("fourth");
+
+    let text = fs::read_to_string(&file).unwrap();
+    let said: Vec<&str> = text
+        .lines()
+        .map(|line| line.rsplit_once("logging: ").unwrap().1)
+        .collect();
+    assert_eq!(
+        said,
+        ["first info", "second info", "second debug", "third info"]
+    );
+}
