@@ -97,7 +97,8 @@ pub use glommio;
 
 pub use config::Config;
 pub use handler::{ConnectionId, Context, Reply, Request};
-pub use process::worker::{ServeError, Server, ServerBuilder, ServerHandle, StartError};
+pub use process::handle::{ReloadError, ServerHandle};
+pub use process::worker::{ServeError, Server, ServerBuilder, StartError};
 
 /// The README's programs are tested like this crate's own examples.
 #[cfg(doctest)]

@@ -53,12 +53,7 @@ pub(super) fn run() -> Result<(), Failure> {
         daemon::leave_terminal().map_err(Failure::run)?;
     }
     logging::start(&config.log).map_err(Failure::run)?;
-    let read_config = || {
-        arguments.load().map_err(|failure| match failure {
-            Failure::Run(message) | Failure::Usage(message) => message,
-            Failure::Told(status) => format!("exit status {status}"),
-        })
-    };
+    let read_config = || arguments.load().map_err(Failure::into_message);
     let duties = Duties {
         config,
         estate,

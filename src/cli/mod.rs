@@ -100,6 +100,14 @@ impl Failure {
     fn usage(error: impl Display) -> Failure {
         Failure::Usage(error.to_string())
     }
+
+    /// The sentence.
+    fn into_message(self) -> String {
+        match self {
+            Failure::Run(message) | Failure::Usage(message) => message,
+            Failure::Told(status) => format!("exit status {status}"),
+        }
+    }
 }
 
 /// Does what the arguments of this process say, the zeroth included: by its title a process that
@@ -127,7 +135,7 @@ pub(crate) fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command.unwrap_or(Command::Serve(cli.serve)) {
-        Command::Serve(arguments) => serve::run(&arguments),
+        Command::Serve(arguments) => serve::run(arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Send(arguments) => send::run(&arguments),
         Command::Load(arguments) => load::run(&arguments),

@@ -6,9 +6,10 @@ use std::path::Path;
 
 use clap::Args;
 use corelane::config::{Config, Override, ProcessMode};
+use corelane::process::control::Superior;
 use corelane::process::pid_file::PidFile;
 use corelane::process::worker::ServerBuilder;
-use corelane::process::{identity, listeners, logging, notify, signals};
+use corelane::process::{control, identity, listeners, logging, notify};
 use corelane::protocol::codes;
 use corelane::{Server, StartError, apps};
 
@@ -56,16 +57,16 @@ impl Arguments {
     }
 }
 
-pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
+pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
     let config = arguments.load()?;
     match config.process.mode {
-        ProcessMode::Single => serve_alone(config),
+        ProcessMode::Single => serve_alone(arguments, config),
         ProcessMode::Supervised => super::master::become_master(&config, arguments.file()),
     }
 }
 
 /// The server in this process, without a master.
-fn serve_alone(config: Config) -> Result<(), Failure> {
+fn serve_alone(arguments: Arguments, config: Config) -> Result<(), Failure> {
     logging::start(&config.log).map_err(Failure::run)?;
     let _pid_file = config
         .process
@@ -74,7 +75,9 @@ fn serve_alone(config: Config) -> Result<(), Failure> {
         .transpose()
         .map_err(Failure::run)?;
     let server = start(config)?;
-    signals::obey_signals(server.handle()).map_err(Failure::run)?;
+    let read_config = move || arguments.load().map_err(Failure::into_message);
+    let superior = Superior::Operator(Box::new(read_config));
+    control::obey(server.handle(), superior).map_err(Failure::run)?;
     announce(server.addresses(), server.shards()).map_err(Failure::run)?;
     tell(notify::READY);
     server.wait().map(drop).map_err(Failure::run)

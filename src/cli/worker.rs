@@ -1,8 +1,9 @@
 //! The worker of a master: no command of its own, but what the program is under that title.
 
+use corelane::process::control::{self, Superior};
 use corelane::process::handover::CAN_SUCCEED;
-use corelane::process::notify::READY;
-use corelane::process::{daemon, identity, launch, logging, signals, title};
+use corelane::process::notify::{MAILBOX, Mailbox, READY};
+use corelane::process::{daemon, identity, launch, logging, title};
 
 use super::{Failure, serve};
 
@@ -11,10 +12,13 @@ pub(super) fn run() -> Result<(), Failure> {
     let config = launch::config_of_worker().map_err(Failure::run)?;
     logging::start(&config.log).map_err(Failure::run)?;
     let server = serve::start(config)?;
-    signals::obey_signals(server.handle()).map_err(Failure::run)?;
+    let mailbox = Mailbox::open().map_err(Failure::run)?;
+    let mail_to = format!("{MAILBOX}{}", mailbox.address());
+    let superior = Superior::Master(mailbox);
+    control::obey(server.handle(), superior).map_err(Failure::run)?;
     // Its signal has a handler now.
     identity::tie_to_master().map_err(Failure::run)?;
     daemon::let_go_of_streams().map_err(Failure::run)?;
-    serve::tell(&format!("{CAN_SUCCEED}\n{READY}"));
+    serve::tell(&format!("{CAN_SUCCEED}\n{mail_to}\n{READY}"));
     server.wait().map(drop).map_err(Failure::run)
 }

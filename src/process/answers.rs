@@ -53,10 +53,11 @@ pub(crate) fn asked(order: Order) -> &'static str {
     }
 }
 
-/// Whether an outcome is good, and the sentence about it.
+/// Whether an outcome is good, and the sentence about it. `finding` is why a configuration is wrong,
+/// or what it changes.
 pub(crate) fn outcome(
     outcome: Outcome,
-    reason: &str,
+    finding: &str,
     pid_of: impl Fn(WorkerId) -> i32,
 ) -> (bool, String) {
     let replaced = |old: Option<WorkerId>, new| match old.map(&pid_of) {
@@ -66,12 +67,12 @@ pub(crate) fn outcome(
     };
     let unchanged = "nothing has changed";
     match outcome {
-        Outcome::Wrong => (false, format!("not reloaded, {unchanged}: {reason}")),
+        Outcome::Wrong => (false, format!("not reloaded, {unchanged}: {finding}")),
         Outcome::Same => (
             true,
             format!("reloaded: the configuration is the same, {unchanged}"),
         ),
-        Outcome::InPlace => (true, "reloaded: the worker took it over".to_owned()),
+        Outcome::InPlace => (true, format!("reloaded: {finding} changed in place")),
         Outcome::Reloaded { old, new } => (true, format!("reloaded: {}", replaced(old, new))),
         Outcome::Upgraded { old, new } => (true, format!("upgraded: {}", replaced(old, new))),
         Outcome::Died(_) => (

@@ -19,7 +19,7 @@ use super::launch::ESTATE;
 use crate::config::{Config, ConfigError};
 use crate::sys::passed;
 
-/// The version of [`Estate`]: another one wherever it changes.
+/// The version of [`Estate`]: another one wherever it changes but by what may be missing.
 const VERSION: u32 = 1;
 
 /// What a worker says whose program can be a master's successor.
@@ -85,6 +85,8 @@ pub(crate) struct Known {
     pub(crate) id: u32,
     pub(crate) pid: i32,
     pub(crate) goes: bool,
+    #[serde(default)]
+    pub(crate) mailbox: Option<String>,
 }
 
 impl Estate {

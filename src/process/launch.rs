@@ -81,6 +81,24 @@ pub enum WorkerConfigError {
     Wrong(#[from] ConfigError),
 }
 
+/// Begins what a master sends a worker that is to take over a configuration, which follows.
+const CONFIG_WORDS: &str = "X_CORELANE_CONFIG\n";
+
+/// What a worker is sent to take a configuration over; `None` if that is too long to be sent.
+pub(crate) fn words_with_config(config: &Config) -> Option<String> {
+    let words = format!("{CONFIG_WORDS}{}", config.to_toml());
+    (words.len() <= notify::DATAGRAM_BYTES_MAX).then_some(words)
+}
+
+/// The configuration in what a master has sent, if it sent one.
+pub(crate) fn config_in_words(words: &str) -> Option<Result<Config, ConfigError>> {
+    let text = words.strip_prefix(CONFIG_WORDS)?;
+    Some(Config::parse(text, MASTERS_CONFIG, &[]))
+}
+
+/// What a master's configuration is called in errors.
+const MASTERS_CONFIG: &str = "the master's configuration";
+
 /// The configuration that the master of this worker has passed on.
 ///
 /// # Errors
@@ -89,5 +107,26 @@ pub enum WorkerConfigError {
 pub fn config_of_worker() -> Result<Config, WorkerConfigError> {
     let mut text = String::new();
     io::stdin().lock().read_to_string(&mut text)?;
-    Ok(Config::parse(&text, "the master's configuration", &[])?)
+    Ok(Config::parse(&text, MASTERS_CONFIG, &[])?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_that_is_sent_comes_as_it_was() {
+        let mut config = Config::default();
+        config.timeouts.idle_ms = 1234;
+        let words = words_with_config(&config).unwrap();
+        assert_eq!(config_in_words(&words).unwrap().unwrap(), config);
+    }
+
+    #[test]
+    fn nothing_is_no_configuration_and_a_long_one_is_not_sent() {
+        assert!(config_in_words("").is_none());
+        let mut config = Config::default();
+        config.log.file = "x".repeat(notify::DATAGRAM_BYTES_MAX).into();
+        assert_eq!(words_with_config(&config), None);
+    }
 }

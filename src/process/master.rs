@@ -77,6 +77,8 @@ enum State {
     Pausing { until_ms: u64 },
     /// One serves.
     Serving(Worker),
+    /// One serves, and was told to take another configuration over.
+    Adapting { worker: Worker, late_at_ms: u64 },
     /// One serves until the newcomer is ready.
     Replacing { old: Worker, new: Newcomer },
     /// The new program's worker is ready; the new master is to take over.
@@ -220,6 +222,7 @@ impl Master {
     pub fn deadline_ms(&self) -> Option<u64> {
         let of_state = match self.state {
             State::Starting(new) | State::Replacing { new, .. } => Some(new.late_at_ms),
+            State::Adapting { late_at_ms, .. } => Some(late_at_ms),
             State::Pausing { until_ms } => Some(until_ms),
             State::Serving(_)
             | State::HandingOver { .. }
@@ -251,6 +254,8 @@ impl Master {
             }
             Event::Ready(id) => self.ready(id, now_ms),
             Event::Reopened(id) => self.reopened(id),
+            Event::Adapted(id) => self.adapted(id, now_ms),
+            Event::NotAdapted(id) => self.not_adapted(id, now_ms),
             Event::Ended(id) => self.ended(id, now_ms),
             Event::Examined(finding) => self.examined(finding, now_ms),
             Event::NotHandedOver => self.not_handed_over(now_ms),
@@ -300,6 +305,10 @@ impl Master {
                 self.start_failed(new, Outcome::Died(id), now_ms);
             }
             State::Serving(worker) if worker.id == id => self.died(worker, now_ms),
+            State::Adapting { worker, .. } if worker.id == id => {
+                self.put_reload_off();
+                self.died(worker, now_ms);
+            }
             State::Replacing { old, new } if new.worker.id == id => {
                 self.replacing_failed(old, Outcome::Died(id), now_ms);
             }
@@ -383,6 +392,9 @@ impl Master {
                 self.act(Action::Late(id));
                 self.see_off(id, Message::Stop, now_ms);
                 self.replacing_failed(old, Outcome::Late(id), now_ms);
+            }
+            State::Adapting { worker, late_at_ms } if late_at_ms <= now_ms => {
+                self.not_adapted(worker.id, now_ms);
             }
             State::Pausing { until_ms } if until_ms <= now_ms => {
                 self.start(Cause::Death, Design::InForce, now_ms);

@@ -1,7 +1,9 @@
 //! The process around the shards: master and worker, starting and stopping them, signals, logs.
 
 pub mod answers;
+pub mod control;
 pub mod daemon;
+pub mod handle;
 pub mod handover;
 pub(crate) mod holding;
 pub mod identity;

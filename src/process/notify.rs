@@ -12,8 +12,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::cmsg_space;
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketAddrUnix,
-    SocketFlags, SocketType, bind, getsockname, recvmsg, sendto, socket_with, sockopt,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendFlags,
+    SocketAddrUnix, SocketFlags, SocketType, bind, getsockname, recvmsg, sendto, socket_with,
+    sockopt,
 };
 
 /// What a process says that is ready.
@@ -23,11 +24,18 @@ pub const STOPPING: &str = "STOPPING=1";
 /// What a worker says that has reopened its log.
 pub const REOPENED: &str = "X_CORELANE_REOPENED=1";
 
+/// What a worker says that has taken another configuration over.
+pub const RELOADED: &str = "X_CORELANE_RELOADED=1";
+/// What a worker says that can't; it goes on with the one that it had.
+pub const NOT_RELOADED: &str = "X_CORELANE_RELOADED=0";
+/// How a worker says where it gets mail from its master: an address follows.
+pub const MAILBOX: &str = "X_CORELANE_MAILBOX=";
+
 /// The variable that says where to send words.
 pub const VARIABLE: &str = "NOTIFY_SOCKET";
 
-/// Longest datagram that is taken; longer ones are cut.
-const DATAGRAM_BYTES_MAX: usize = 4096;
+/// Longest datagram that is taken, in bytes; longer ones are thrown away.
+pub(crate) const DATAGRAM_BYTES_MAX: usize = 64 * 1024;
 
 /// Tells whoever started this process, if it wants to be told.
 ///
@@ -132,12 +140,14 @@ impl Mailbox {
     /// What the operating system says.
     pub fn receive(&self) -> io::Result<Option<(u32, String)>> {
         loop {
-            let mut bytes = [0; DATAGRAM_BYTES_MAX];
+            let mut bytes = vec![0; DATAGRAM_BYTES_MAX];
             let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmCredentials(1))];
             let mut control = RecvAncillaryBuffer::new(&mut space);
             let mut slices = [IoSliceMut::new(&mut bytes)];
             let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
             let received = match recvmsg(&self.socket, &mut slices, &mut control, flags) {
+                // Half of it may say something else.
+                Ok(received) if received.flags.contains(ReturnFlags::TRUNC) => continue,
                 Ok(received) => received.bytes,
                 Err(Errno::AGAIN) => return Ok(None),
                 Err(Errno::INTR) => continue,
@@ -177,6 +187,17 @@ mod tests {
             let expected = (std::process::id(), words.to_owned());
             assert_eq!(mailbox.receive().unwrap(), Some(expected));
         }
+        assert_eq!(mailbox.receive().unwrap(), None);
+    }
+
+    #[test]
+    fn what_is_too_long_is_thrown_away() {
+        let mailbox = Mailbox::open().unwrap();
+        let longest = "x".repeat(DATAGRAM_BYTES_MAX);
+        for words in [&format!("{longest}x"), &longest] {
+            send(OsStr::new(mailbox.address()), words).unwrap();
+        }
+        assert_eq!(mailbox.receive().unwrap().unwrap().1, longest);
         assert_eq!(mailbox.receive().unwrap(), None);
     }
 

@@ -21,6 +21,8 @@ pub(crate) struct Worker {
     pub(crate) pid: Pid,
     /// Whether it was told to go, so that its end is no news.
     pub(crate) goes: bool,
+    /// Where it gets mail, once it has said so.
+    pub(crate) mailbox: Option<String>,
 }
 
 pub(crate) struct Possessions {
@@ -73,6 +75,7 @@ fn known(worker: &Known) -> Option<Worker> {
         id: WorkerId(worker.id),
         pid: Pid::from_raw(worker.pid)?,
         goes: worker.goes,
+        mailbox: worker.mailbox.clone(),
     })
 }
 
@@ -106,6 +109,7 @@ pub(crate) fn bequeath(
                 id: worker.id.0,
                 pid: worker.pid.as_raw_pid(),
                 goes: worker.goes,
+                mailbox: worker.mailbox.clone(),
             })
             .collect(),
         old: succession.old.map(|old| old.0),

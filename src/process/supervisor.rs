@@ -115,7 +115,7 @@ pub fn supervise(duties: Duties) -> Result<(), SuperviseError> {
         in_force: Some(setting),
         successors: Vec::new(),
         candidate: None,
-        reason: String::new(),
+        finding: String::new(),
         late: false,
         last_status: None,
         duties,
@@ -143,8 +143,8 @@ struct Supervisor<'a> {
     successors: Vec<WorkerId>,
     /// What was examined last.
     candidate: Option<Setting>,
-    /// Why the configuration that was examined last is wrong.
-    reason: String,
+    /// Why the configuration that was examined last is wrong, or what it changes.
+    finding: String,
     late: bool,
     /// Of the worker that ended last.
     last_status: Option<u8>,
@@ -214,12 +214,22 @@ impl Supervisor<'_> {
                 match line {
                     notify::READY => self.handle(Event::Ready(worker)),
                     notify::REOPENED => self.handle(Event::Reopened(worker)),
+                    notify::RELOADED => self.handle(Event::Adapted(worker)),
+                    notify::NOT_RELOADED => self.handle(Event::NotAdapted(worker)),
                     handover::CAN_SUCCEED => self.successors.push(worker),
-                    _ => {}
+                    line => self.note_mailbox(worker, line),
                 }
             }
         }
         Ok(())
+    }
+
+    fn note_mailbox(&mut self, id: WorkerId, line: &str) {
+        let mailbox = line.strip_prefix(notify::MAILBOX);
+        let worker = self.workers.iter_mut().find(|worker| worker.id == id);
+        if let (Some(mailbox), Some(worker)) = (mailbox, worker) {
+            worker.mailbox = Some(mailbox.to_owned());
+        }
     }
 
     fn worker_of(&self, pid: u32) -> Option<WorkerId> {

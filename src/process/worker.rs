@@ -13,14 +13,15 @@ use std::thread::JoinHandle;
 
 use glommio::{LocalExecutorBuilder, Placement};
 
+use super::handle::ServerHandle;
 use super::listeners;
 use super::placement::{PlacementError, place};
 use crate::config::{Config, ConfigError, Limits};
 use crate::handler::{Context, Reply, Request, Router, panic};
 use crate::metrics::Counters;
 use crate::shard::mesh::{Mesh, mesh};
-use crate::shard::run::{self, Control};
-use crate::shard::{Loads, Message, Settings};
+use crate::shard::run::{self, Control, Reload, Tuning};
+use crate::shard::{Loads, Message};
 use crate::sys::{Doorbell, cpus, host};
 
 /// The server could not start.
@@ -152,22 +153,24 @@ impl<S: 'static> ServerBuilder<S> {
         panic::keep_reports();
 
         let doorbells = doorbells(placement.len())?;
+        let controls = doorbells.iter().cloned().map(Control::new);
+        let (controls, reloads): (Vec<_>, Vec<_>) = controls.unzip();
         let mut server = Server {
             addresses,
             shards: Vec::new(),
-            handle: ServerHandle {
-                controls: Arc::new(doorbells.iter().cloned().map(Control::new).collect()),
-            },
+            handle: ServerHandle::new(controls, self.config.clone()),
         };
         let shards = u16::try_from(placement.len()).unwrap_or(u16::MAX);
         let loads = Arc::new(Loads::new(shards));
         let (report, reports) = mpsc::channel();
-        let seats = placement.into_iter().zip(listeners).zip(mesh(&doorbells));
-        for (number, ((cpu, listeners), mesh)) in seats.enumerate() {
+        let ends = mesh(&doorbells).into_iter().zip(reloads);
+        let seats = placement.into_iter().zip(listeners).zip(ends);
+        for (number, ((cpu, listeners), (mesh, reloads))) in seats.enumerate() {
             let plan = Plan {
                 number,
                 loads: Arc::clone(&loads),
                 mesh,
+                reloads,
                 cpu,
                 listeners,
                 config: self.config.clone(),
@@ -290,43 +293,12 @@ impl Drop for Server {
     }
 }
 
-/// Stops a server from wherever: it can be cloned and sent to other threads.
-#[derive(Clone, Debug)]
-pub struct ServerHandle {
-    controls: Arc<Vec<Control>>,
-}
-
-impl ServerHandle {
-    /// Has the server drain: no new connections, GOAWAY to those that there are, requests are
-    /// answered, connections that go quiet are closed, and the rest is stopped after
-    /// `timeouts.drain_ms`. Returns at once; [`Server::wait`] waits.
-    pub fn drain(&self) {
-        for control in self.controls.iter() {
-            control.drain();
-        }
-    }
-
-    /// Has the server stop: no new connections, replies that are queued already are flushed within
-    /// `timeouts.stop_ms`. Returns at once; [`Server::wait`] waits.
-    pub fn stop(&self) {
-        for control in self.controls.iter() {
-            control.stop();
-        }
-    }
-
-    /// Has the server stop without waiting for what is queued.
-    pub fn stop_at_once(&self) {
-        for control in self.controls.iter() {
-            control.stop_at_once();
-        }
-    }
-}
-
 /// What a shard's thread needs to know.
 struct Plan<S> {
     number: usize,
     loads: Arc<Loads>,
     mesh: Mesh<Message<OwnedFd>>,
+    reloads: mpsc::Receiver<Reload>,
     cpu: Option<usize>,
     listeners: Vec<TcpListener>,
     config: Config,
@@ -370,16 +342,13 @@ impl<S: 'static> Plan<S> {
             .io_memory(EXECUTOR_IO_BYTES)
             .make()
             .map_err(|error| format!("no executor for it: {error}"))?;
-        let log = &self.config.log;
-        let stats_us = u64::from(log.stats_seconds) * 1_000_000;
         executor.run(async move {
             let start = run::Start {
                 number: u16::try_from(self.number).unwrap_or(u16::MAX),
                 loads: self.loads,
                 mesh: self.mesh,
-                settings: Settings::from(&self.config),
-                busy_poll_us: u64::from(self.config.shards.busy_poll_us),
-                stats_us: (stats_us > 0).then_some(stats_us),
+                tuning: Tuning::from(&self.config),
+                reloads: self.reloads,
                 router: self.router,
                 state: Rc::new((self.factory)(self.number)),
                 listeners: self.listeners,

@@ -14,6 +14,7 @@
 //! although tasks are runnable, until the next event. So the shard yields by waking itself through
 //! its eventfd, and looks after its handlers every [`GUARD_US`].
 
+mod control;
 mod parking;
 mod ring_io;
 
@@ -21,20 +22,21 @@ use std::io;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+pub(crate) use self::control::{Control, Reload, Tuning};
+
+use self::control::{DRAIN, NO_REQUEST, STOP};
 use self::parking::Parking;
 use self::ring_io::RingIo;
 use super::mesh::Mesh;
-use super::settings::Settings;
 use super::stats::Stats;
 use super::{Loads, Message, Shard, Turn};
 use crate::handler::Router;
 use crate::metrics::Counters;
 use crate::sys::clock::Clock;
-use crate::sys::{Doorbell, Wakeup, host};
+use crate::sys::{Wakeup, host};
 
 /// How long a busy shard keeps the executor's other tasks waiting, in microseconds. It is also how
 /// often glommio looks after its own timers and files then, and how late a request to stop may be
@@ -51,61 +53,14 @@ const SLEEP_US: u64 = 1000;
 /// How long a parked shard leaves handlers at work unattended, in microseconds; see above.
 const GUARD_US: u64 = 10_000;
 
-/// What other threads can tell a shard.
-#[derive(Debug)]
-pub(crate) struct Control {
-    request: AtomicU8,
-    doorbell: Doorbell,
-}
-
-const NO_REQUEST: u8 = 0;
-const DRAIN: u8 = 1;
-const STOP: u8 = 2;
-const STOP_AT_ONCE: u8 = 3;
-
-impl Control {
-    /// One for the shard that watches this doorbell.
-    pub(crate) fn new(doorbell: Doorbell) -> Control {
-        Control {
-            request: AtomicU8::new(NO_REQUEST),
-            doorbell,
-        }
-    }
-
-    /// Has the shard drain.
-    pub(crate) fn drain(&self) {
-        self.ask(DRAIN);
-    }
-
-    /// Has the shard stop.
-    pub(crate) fn stop(&self) {
-        self.ask(STOP);
-    }
-
-    /// Has the shard stop without waiting for what is queued.
-    pub(crate) fn stop_at_once(&self) {
-        self.ask(STOP_AT_ONCE);
-    }
-
-    fn ask(&self, request: u8) {
-        self.request.fetch_max(request, Ordering::Release);
-        self.doorbell.ring();
-    }
-
-    fn request(&self) -> u8 {
-        self.request.load(Ordering::Acquire)
-    }
-}
-
 /// What it takes to run a shard.
 pub(crate) struct Start<S> {
     pub(crate) number: u16,
     pub(crate) loads: Arc<Loads>,
     pub(crate) mesh: Mesh<Message<OwnedFd>>,
-    pub(crate) settings: Settings,
-    pub(crate) busy_poll_us: u64,
-    /// How often a line of figures is logged; `None` for never.
-    pub(crate) stats_us: Option<u64>,
+    pub(crate) tuning: Tuning,
+    /// The other end of this shard's control.
+    pub(crate) reloads: mpsc::Receiver<Reload>,
     pub(crate) router: Router<S>,
     pub(crate) state: Rc<S>,
     pub(crate) listeners: Vec<TcpListener>,
@@ -121,7 +76,12 @@ pub(crate) struct Start<S> {
 /// What the kernel says against the ring.
 pub(crate) async fn run<S: 'static>(start: Start<S>, ready: impl FnOnce()) -> io::Result<Counters> {
     let listeners = start.listeners.len();
-    let registered_max = host::registered_files_max(start.settings.connections_max);
+    let Tuning {
+        settings,
+        busy_poll_us,
+        stats_us,
+    } = start.tuning;
+    let registered_max = host::registered_files_max(settings.connections_max);
     let wakeup = Wakeup::new()?;
     let io = RingIo::new(
         start.number,
@@ -137,7 +97,7 @@ pub(crate) async fn run<S: 'static>(start: Start<S>, ready: impl FnOnce()) -> io
         io,
         (start.number, start.loads),
         listeners,
-        start.settings,
+        settings,
         start.router,
         start.state,
     );
@@ -145,13 +105,14 @@ pub(crate) async fn run<S: 'static>(start: Start<S>, ready: impl FnOnce()) -> io
         clock: Clock::start(),
         number: usize::from(start.number),
         controls: start.controls,
-        busy_poll_us: start.busy_poll_us,
+        reloads: start.reloads,
+        busy_poll_us,
         wakeup,
         parking,
         request: NO_REQUEST,
         yielded_at_us: 0,
         idle_since_us: None,
-        stats: Stats::new(start.number, start.stats_us),
+        stats: Stats::new(start.number, stats_us),
     };
     // The first turn asks for the accepts, and entering the kernel starts them.
     shard.turn(0);
@@ -167,6 +128,7 @@ struct Runner {
     clock: Clock,
     number: usize,
     controls: Arc<Vec<Control>>,
+    reloads: mpsc::Receiver<Reload>,
     busy_poll_us: u64,
     /// What wakes the shard when it is parked.
     wakeup: Wakeup,
@@ -212,7 +174,14 @@ impl Runner {
         } else {
             YIELD_TO_HANDLERS_US
         };
-        now_us >= self.yielded_at_us + interval_us || self.request_now() > self.request
+        now_us >= self.yielded_at_us + interval_us || self.is_wanted()
+    }
+
+    /// Whether somebody wants something of the shard that it has not carried out.
+    #[inline]
+    fn is_wanted(&self) -> bool {
+        let control = &self.controls[self.number];
+        control.request() > self.request || control.has_reload()
     }
 
     /// Lets the executor's other tasks run, and looks after what is not the messages' business.
@@ -240,13 +209,21 @@ impl Runner {
         Ok(())
     }
 
-    #[inline]
-    fn request_now(&self) -> u8 {
-        self.controls[self.number].request()
-    }
-
     fn carry_out_requests<S: 'static>(&mut self, shard: &mut Shard<RingIo, S>) {
-        let request = self.request_now();
+        if self.controls[self.number].take_reload() {
+            for reload in self.reloads.try_iter() {
+                let Tuning {
+                    settings,
+                    busy_poll_us,
+                    stats_us,
+                } = reload.tuning;
+                shard.reload(settings);
+                self.busy_poll_us = busy_poll_us;
+                self.stats.set_every(stats_us, self.clock.now_us());
+                // Dropping what it came with tells who waits.
+            }
+        }
+        let request = self.controls[self.number].request();
         if request > self.request {
             self.request = request;
             match request {

@@ -25,6 +25,14 @@ impl Stats {
         }
     }
 
+    /// From now on, a line so often.
+    pub(super) fn set_every(&mut self, every_us: Option<u64>, now_us: u64) {
+        if every_us.unwrap_or(0) != self.every_us {
+            self.every_us = every_us.unwrap_or(0);
+            self.due_at_us = every_us.map(|every_us| now_us + every_us);
+        }
+    }
+
     /// Logs a line if it is time, and if anything has happened since the last one.
     pub(super) fn log_if_due(&mut self, now_us: u64, connections: usize, counters: &Counters) {
         if self.due_at_us.is_none_or(|at_us| now_us < at_us) {
@@ -76,6 +84,13 @@ mod tests {
         assert_eq!(stats.due_at_us, Some(100));
         stats.log_if_due(130, 0, &counters);
         assert_eq!(stats.due_at_us, Some(230));
+
+        stats.set_every(Some(100), 150);
+        assert_eq!(stats.due_at_us, Some(230));
+        stats.set_every(Some(10), 150);
+        assert_eq!(stats.due_at_us, Some(160));
+        stats.set_every(None, 150);
+        assert_eq!(stats.due_at_us, None);
 
         let mut never = Stats::new(0, None);
         never.log_if_due(u64::MAX, 0, &counters);

@@ -32,7 +32,7 @@ impl Master {
             State::Gone => return,
             State::Pausing { .. } => ([None, None], None),
             State::Starting(new) => ([None, None], Some(new.worker)),
-            State::Serving(worker) => ([Some(worker), None], None),
+            State::Serving(worker) | State::Adapting { worker, .. } => ([Some(worker), None], None),
             State::Replacing { old, new } => ([Some(old), None], Some(new.worker)),
             State::HandingOver { old, new } => ([old, Some(new)], None),
         };

@@ -33,25 +33,51 @@ impl Master {
             }
             (State::Serving(_), Finding::Same) => self.report_rolling(Outcome::Same),
             (State::Serving(worker), Finding::InPlace) => {
-                self.act(Action::Adopt);
-                self.act(Action::Tell(worker.id, Message::Reload));
-                self.report_rolling(Outcome::InPlace);
+                let late_at_ms = now_ms + self.patience.ready_ms;
+                self.state = State::Adapting { worker, late_at_ms };
+                self.act(Action::Tell(worker.id, Message::Adapt));
             }
             // Whoever reloads while nobody serves hopes that the next worker lives: no more pause.
             (State::Serving(_) | State::Pausing { .. }, _) => {
                 self.start(Cause::Reload, Design::Candidate, now_ms);
             }
-            // The worker died meanwhile: later.
-            _ => {
-                if let Some(askers) = self.rolling.take() {
-                    self.reload.wanted = true;
-                    for asker in askers {
-                        self.reload.add(Some(asker));
-                    }
-                }
-            }
+            // The worker died meanwhile.
+            _ => self.put_reload_off(),
         }
         self.roll(now_ms);
+    }
+
+    /// The reload that is under way is to come later, as if it had not begun.
+    pub(super) fn put_reload_off(&mut self) {
+        if let Some(askers) = self.rolling.take() {
+            self.reload.wanted = true;
+            for asker in askers {
+                self.reload.add(Some(asker));
+            }
+        }
+    }
+
+    pub(super) fn adapted(&mut self, id: WorkerId, now_ms: u64) {
+        let State::Adapting { worker, .. } = self.state else {
+            return;
+        };
+        if worker.id == id {
+            self.state = State::Serving(worker);
+            self.act(Action::Adopt);
+            self.report_rolling(Outcome::InPlace);
+            self.roll(now_ms);
+        }
+    }
+
+    /// A worker that does not take the configuration over is replaced by one that begins with it.
+    pub(super) fn not_adapted(&mut self, id: WorkerId, now_ms: u64) {
+        let State::Adapting { worker, .. } = self.state else {
+            return;
+        };
+        if worker.id == id {
+            self.state = State::Serving(worker);
+            self.start(Cause::Reload, Design::Candidate, now_ms);
+        }
     }
 
     pub(super) fn ready(&mut self, id: WorkerId, now_ms: u64) {
@@ -115,7 +141,9 @@ impl Master {
         self.reopen.extend(asker.filter(|_| room));
         self.act(Action::ReopenLog);
         let (ready, has_newcomer) = match self.state {
-            State::Serving(worker) => ([Some(worker), None], false),
+            State::Serving(worker) | State::Adapting { worker, .. } => {
+                ([Some(worker), None], false)
+            }
             State::Replacing { old, .. } => ([Some(old), None], true),
             State::HandingOver { old, new } => ([old, Some(new)], false),
             State::Starting(_) => ([None, None], true),

@@ -54,6 +54,17 @@ fn states() -> Vec<(&'static str, Master)> {
         ),
         ("serving", after(&[ready], at)),
         ("examining", after(&replacing[..2], at)),
+        (
+            "adapting",
+            after(
+                &[
+                    ready,
+                    asked(Order::Reload),
+                    Event::Examined(Finding::InPlace),
+                ],
+                at,
+            ),
+        ),
         ("reloading", after(&replacing, at)),
         ("upgrading", after(&upgrading, at)),
         (
@@ -79,6 +90,9 @@ fn events() -> Vec<(&'static str, Event)> {
         ("1 ready", Event::Ready(FIRST)),
         ("2 ready", Event::Ready(SECOND)),
         ("1 reopened", Event::Reopened(FIRST)),
+        ("1 adapted", Event::Adapted(FIRST)),
+        ("2 adapted", Event::Adapted(SECOND)),
+        ("1 not adapted", Event::NotAdapted(FIRST)),
         ("1 ended", Event::Ended(FIRST)),
         ("2 ended", Event::Ended(SECOND)),
         ("wrong", Event::Examined(Finding::Wrong)),
@@ -95,6 +109,7 @@ fn state_name(state: State) -> String {
         State::Starting(Newcomer { worker, .. }) => format!("starting {}", worker.id.0),
         State::Pausing { .. } => "pausing".to_owned(),
         State::Serving(worker) => format!("serving {}", worker.id.0),
+        State::Adapting { worker, .. } => format!("adapting {}", worker.id.0),
         State::Replacing { old, new } => format!("replacing {} by {}", old.id.0, new.worker.id.0),
         State::HandingOver { old, new } => {
             let old = old.map_or_else(|| "nobody".to_owned(), |old| old.id.0.to_string());
@@ -188,7 +203,7 @@ fn every_transition_is_that_of_the_table() {
         .iter()
         .map(|(_, master)| std::mem::discriminant(&master.state))
         .collect();
-    assert_eq!(kinds.len(), 7);
+    assert_eq!(kinds.len(), 8);
 }
 
 /// Has its serving worker die so long after its start; gives back the pause, and ends with the next

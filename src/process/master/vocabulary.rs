@@ -46,6 +46,10 @@ pub enum Event {
     Ready(WorkerId),
     /// This worker has reopened its log.
     Reopened(WorkerId),
+    /// This worker has taken the configuration over that it was told to.
+    Adapted(WorkerId),
+    /// This worker can't.
+    NotAdapted(WorkerId),
     /// This worker has ended, or could not be started.
     Ended(WorkerId),
     /// The answer to [`Action::Examine`].
@@ -78,8 +82,9 @@ pub enum Message {
     Kill,
     /// Reopen the log file.
     Reopen,
-    /// Take over the configuration in force.
-    Reload,
+    /// Take over the configuration that was examined last: [`Event::Adapted`] is due, or
+    /// [`Event::NotAdapted`].
+    Adapt,
 }
 
 /// How an order came out.

@@ -1,5 +1,6 @@
 //! The part of the supervisor that carries actions out.
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -35,7 +36,7 @@ impl Supervisor<'_> {
             Action::ReopenLog => self.reopen_log(),
             Action::Report(outcome, askers) => {
                 let (is_good, words) =
-                    answers::outcome(outcome, &self.reason, |id| self.pid_of(id));
+                    answers::outcome(outcome, &self.finding, |id| self.pid_of(id));
                 if is_good {
                     tracing::info!("{words}");
                 } else {
@@ -93,6 +94,7 @@ impl Supervisor<'_> {
                         id,
                         pid,
                         goes: false,
+                        mailbox: None,
                     }));
             }
             Err(error) => {
@@ -112,12 +114,37 @@ impl Supervisor<'_> {
             Message::Stop => Signal::TERM,
             Message::Kill => Signal::KILL,
             Message::Reopen => Signal::USR1,
-            Message::Reload => Signal::HUP,
+            Message::Adapt => return self.send_candidate(id),
         };
         worker.goes |= matches!(message, Message::Drain | Message::Stop | Message::Kill);
         // It was not reaped, so the id is still its own.
         if let Err(error) = kill_process(worker.pid, signal) {
             tracing::error!(pid = worker.pid.as_raw_pid(), %error, "a worker can't be told");
+        }
+    }
+
+    /// Has a worker take over the configuration that was examined last.
+    fn send_candidate(&mut self, id: WorkerId) {
+        let worker = self.workers.iter().find(|worker| worker.id == id);
+        // A worker of an older program has none.
+        let mailbox = worker.and_then(|worker| worker.mailbox.as_ref());
+        let words = self.candidate.as_ref();
+        let words = words.and_then(|setting| launch::words_with_config(&setting.config));
+        let sent = mailbox.zip(words).map_or_else(
+            || {
+                Err(io::Error::other(
+                    "it has no mailbox, or there is too much to send",
+                ))
+            },
+            |(mailbox, words)| notify::send(OsStr::new(mailbox), &words),
+        );
+        if let Err(error) = sent {
+            let pid = self.pid_of(id);
+            tracing::info!(
+                pid,
+                "a new worker is started, as this one takes no reload: {error}"
+            );
+            self.handle(Event::NotAdapted(id));
         }
     }
 
@@ -171,21 +198,26 @@ impl Supervisor<'_> {
             return Finding::Same;
         };
         let candidate = (self.duties.read_config)().and_then(|config| {
-            if config == in_force.config {
+            let changes = in_force.config.changes_to(&config);
+            if changes.is_empty() {
                 return Ok(None);
             }
-            in_force.changed(config).map(Some)
+            Ok(Some((changes, in_force.changed(config)?)))
         });
-        match candidate {
-            Ok(None) => Finding::Same,
-            Ok(candidate) => {
-                self.candidate = candidate;
-                Finding::NewWorker
-            }
+        let (changes, candidate) = match candidate {
+            Ok(Some(found)) => found,
+            Ok(None) => return Finding::Same,
             Err(reason) => {
-                self.reason = reason;
-                Finding::Wrong
+                self.finding = reason;
+                return Finding::Wrong;
             }
+        };
+        self.candidate = Some(candidate);
+        self.finding = changes.keys();
+        if changes.fixed.is_empty() {
+            Finding::InPlace
+        } else {
+            Finding::NewWorker
         }
     }
 

@@ -1,0 +1,109 @@
+//! A handle to a running server: what can be wanted of it from wherever.
+
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::config::{Changes, Config, ConfigError};
+use crate::shard::run::{Control, Tuning};
+
+/// How long [`ServerHandle::reload`] waits for the shards. Each looks every two milliseconds at the
+/// latest, unless a handler keeps its core.
+const TAKEN_IN_MAX: Duration = Duration::from_secs(1);
+
+/// Another configuration can't be taken over by a running server; it goes on with the one that it
+/// had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReloadError {
+    /// It is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// It changes what can't change while the server runs.
+    #[error("{} can't change while the server runs: start it again, or set {} back",
+        keys.join(", "), if keys.len() == 1 { "it" } else { "them" })]
+    Fixed {
+        /// The keys.
+        keys: Vec<String>,
+    },
+}
+
+/// Stops or reloads a server from wherever: it can be cloned and sent to other threads.
+#[derive(Clone, Debug)]
+pub struct ServerHandle {
+    pub(super) controls: Arc<Vec<Control>>,
+    /// Held while a reload is handed out, so that all shards get reloads in one order.
+    in_force: Arc<Mutex<Config>>,
+}
+
+impl ServerHandle {
+    pub(super) fn new(controls: Vec<Control>, in_force: Config) -> ServerHandle {
+        ServerHandle {
+            controls: Arc::new(controls),
+            in_force: Arc::new(Mutex::new(in_force)),
+        }
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> Config {
+        let in_force = self.in_force.lock();
+        in_force.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Has the server go by another configuration, and returns when its shards do; a shard that a
+    /// handler keeps for more than a second follows later. No connection is touched: what is beyond
+    /// a new limit stays, and nothing more is added to it. A server that drains or stops keeps what
+    /// it has. Gives back what has changed.
+    ///
+    /// The keys of `[log]` but `stats_seconds` are the program's business, and those of `[process]`.
+    ///
+    /// # Errors
+    ///
+    /// [`ReloadError`]; then nothing has changed.
+    pub fn reload(&self, config: Config) -> Result<Changes, ReloadError> {
+        config.validate()?;
+        let mut in_force = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
+        let changes = in_force.changes_to(&config);
+        if !changes.fixed.is_empty() {
+            return Err(ReloadError::Fixed {
+                keys: changes.fixed,
+            });
+        }
+        let (untaken, taken) = mpsc::channel();
+        for control in self.controls.iter() {
+            control.reload(Tuning::from(&config), untaken.clone());
+        }
+        drop(untaken);
+        *in_force = config;
+        drop(in_force);
+        // Nothing is ever sent: the channel ends when the last shard has let go of it.
+        if taken.recv_timeout(TAKEN_IN_MAX) == Err(RecvTimeoutError::Timeout) {
+            tracing::warn!("a handler keeps a shard, which goes by the new configuration later");
+        }
+        Ok(changes)
+    }
+
+    /// Has the server drain: no new connections, GOAWAY to those that there are, requests are
+    /// answered, connections that go quiet are closed, and the rest is stopped after
+    /// `timeouts.drain_ms`. Returns at once; [`Server::wait`](super::worker::Server::wait) waits.
+    pub fn drain(&self) {
+        for control in self.controls.iter() {
+            control.drain();
+        }
+    }
+
+    /// Has the server stop: no new connections, replies that are queued already are flushed within
+    /// `timeouts.stop_ms`. Returns at once; [`Server::wait`](super::worker::Server::wait) waits.
+    pub fn stop(&self) {
+        for control in self.controls.iter() {
+            control.stop();
+        }
+    }
+
+    /// Has the server stop without waiting for what is queued.
+    pub fn stop_at_once(&self) {
+        for control in self.controls.iter() {
+            control.stop_at_once();
+        }
+    }
+}
