@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use corelane::process::notify::Mailbox;
 use corelane::process::{answers, pid_file, title};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
+use super::patience::Patience;
 use super::{ConfigArguments, Failure, print};
 
 #[derive(Args)]
@@ -79,7 +79,9 @@ impl Running {
 pub(super) fn go_down(arguments: &Arguments, signal: Signal) -> Result<(), Failure> {
     let running = arguments.find()?;
     running.signal(signal)?;
-    wait(&[running.process.as_fd()], None)?;
+    let mut patience = Patience::new(format!("process {} to end", running.pid));
+    patience.wait(&[running.process.as_fd()], None)?;
+    drop(patience);
     print(&format!("stopped: process {} has ended", running.pid))
 }
 
@@ -93,17 +95,31 @@ pub(super) fn ask(arguments: &Arguments, signal: Signal) -> Result<(), Failure> 
              it with process.mode = \"supervised\""
         )));
     }
+    let (is_good, words) = answer(&running, signal)?;
+    if is_good {
+        print(&words)
+    } else {
+        Err(Failure::Run(words))
+    }
+}
+
+/// Sends a master a signal until it answers; gives back whether the outcome is good, and a sentence.
+fn answer(running: &Running, signal: Signal) -> Result<(bool, String), Failure> {
+    let pid = running.pid;
     let mailbox = Mailbox::named(&answers::mailbox_of(std::process::id())).map_err(Failure::run)?;
     let mut taken = false;
+    let mut patience = Patience::new(format!("an answer of process {pid}"));
     for _ in 0..TRIES {
         running.signal(signal)?;
         let again_at = Instant::now() + AGAIN_AFTER;
-        while let Some(answer) = next_answer(&running, &mailbox, (!taken).then_some(again_at))? {
+        loop {
+            let until = (!taken).then_some(again_at);
+            let Some(answer) = next_answer(running, &mailbox, &mut patience, until)? else {
+                break;
+            };
             taken |= answer == answers::TAKEN;
-            match answers::read(&answer) {
-                Some((true, words)) => return print(words),
-                Some((false, words)) => return Err(Failure::Run(words.to_owned())),
-                None => {}
+            if let Some((is_good, words)) = answers::read(&answer) {
+                return Ok((is_good, words.to_owned()));
             }
         }
     }
@@ -116,6 +132,7 @@ pub(super) fn ask(arguments: &Arguments, signal: Signal) -> Result<(), Failure> 
 fn next_answer(
     running: &Running,
     mailbox: &Mailbox,
+    patience: &mut Patience,
     until: Option<Instant>,
 ) -> Result<Option<String>, Failure> {
     loop {
@@ -124,7 +141,7 @@ fn next_answer(
                 return Ok(Some(words));
             }
         }
-        match wait(&[mailbox.as_fd(), running.process.as_fd()], until)? {
+        match patience.wait(&[mailbox.as_fd(), running.process.as_fd()], until)? {
             None => return Ok(None),
             Some(0) => {}
             Some(_) => {
@@ -133,27 +150,6 @@ fn next_answer(
                     "process {pid} ended before it answered"
                 )));
             }
-        }
-    }
-}
-
-/// Waits until one of these can be read; gives back the first that can, or nothing in time.
-fn wait(fds: &[rustix::fd::BorrowedFd], until: Option<Instant>) -> Result<Option<usize>, Failure> {
-    loop {
-        let mut polled: Vec<PollFd> = fds
-            .iter()
-            .map(|fd| PollFd::new(fd, PollFlags::IN))
-            .collect();
-        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-        let timeout = left.map(|left| Timespec {
-            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: left.subsec_nanos().into(),
-        });
-        match poll(&mut polled, timeout.as_ref()) {
-            Ok(0) => return Ok(None),
-            Ok(_) => return Ok(polled.iter().position(|fd| !fd.revents().is_empty())),
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(Failure::run(error)),
         }
     }
 }

@@ -4,6 +4,7 @@ mod check;
 mod control;
 mod load;
 mod master;
+mod patience;
 mod report;
 mod send;
 mod serve;

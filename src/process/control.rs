@@ -99,7 +99,7 @@ fn start(
     let taken = taken.map(|(signal, _)| signal);
     let mut control = Control {
         handle,
-        signals: SignalDelivery::with_pipe(read, write, SignalOnly::default(), taken)?,
+        signals: SignalDelivery::with_pipe(read, write, SignalOnly, taken)?,
         superior,
         descent: Descent::None,
     };

@@ -4,8 +4,10 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::worker::note_files;
 use crate::config::{Changes, Config, ConfigError};
 use crate::shard::run::{Control, Tuning};
+use crate::sys::host;
 
 /// How long [`ServerHandle::reload`] waits for the shards. Each looks every two milliseconds at the
 /// latest, unless a handler keeps its core.
@@ -68,6 +70,13 @@ impl ServerHandle {
             return Err(ReloadError::Fixed {
                 keys: changes.fixed,
             });
+        }
+        if changes
+            .in_place
+            .iter()
+            .any(|key| key == "limits.connections")
+        {
+            note_files(&config, host::raise_file_limit(), self.controls.len());
         }
         let (untaken, taken) = mpsc::channel();
         for control in self.controls.iter() {

@@ -383,7 +383,6 @@ impl Drop for StopOnDrop {
 
 fn check_host(config: &Config, shards: usize) -> Result<(), StartError> {
     let addresses = config.server.listen.len();
-    let connections_wanted = config.limits.connections;
     let file_limit = host::raise_file_limit();
     let lacks = host::lacks(shards, addresses);
     if !lacks.is_empty() {
@@ -391,6 +390,14 @@ fn check_host(config: &Config, shards: usize) -> Result<(), StartError> {
             lacks: lacks.iter().map(ToString::to_string).collect(),
         });
     }
+    note_files(config, file_limit, shards);
+    Ok(())
+}
+
+/// Logs if the process may not open as many files as the connections would need.
+pub(super) fn note_files(config: &Config, file_limit: u64, shards: usize) {
+    let addresses = config.server.listen.len();
+    let connections_wanted = config.limits.connections;
     let possible = host::connections_per_shard(file_limit, shards, addresses);
     if possible < u64::from(connections_wanted) {
         let text = format!(
@@ -405,7 +412,6 @@ fn check_host(config: &Config, shards: usize) -> Result<(), StartError> {
             tracing::warn!("{text}");
         }
     }
-    Ok(())
 }
 
 /// The CPU of each shard on this host, in shard order; `None` where it is not pinned.

@@ -15,6 +15,7 @@ mod support;
 #[allow(dead_code, reason = "tests/server uses the rest of it")]
 mod waiting;
 
+mod adapting;
 mod crashing;
 mod ordering;
 mod passing;

@@ -71,7 +71,7 @@ fn a_reload_replaces_the_worker_and_ends_no_connect() {
     let old = running.worker();
     running
         .site
-        .configure(&["process.mode = 'supervised'", "limits.connections = 7"]);
+        .configure(&["process.mode = 'supervised'", "server.backlog = 7"]);
     let said = running.site.succeed(&["reload", "-c", "corelane.toml"]);
     let new = running.worker();
     assert_eq!(said, format!("reloaded: worker {old} replaced by {new}\n"));
@@ -162,13 +162,13 @@ fn pid_files_that_lead_nowhere_are_told() {
 }
 
 #[test]
-fn a_reload_without_a_master_is_told() {
+fn what_only_a_master_can_do_is_told() {
     let site = Site::supervised(&[]);
     site.configure(&[]);
     let running = site.start();
     let said = running.site.fail(1, &["reload", "--pid-file", "pid"]);
     assert!(said.contains("is no master, so nobody answers"), "{said}");
-    running.signal(Signal::HUP);
+    running.signal(Signal::USR2);
     running.site.wait_for_log("this takes a master");
     running.connect();
     running.site.succeed(&["stop", "--pid-file", "pid"]);

@@ -21,6 +21,7 @@ mod hosts;
 mod limits;
 mod logs;
 mod panics;
+mod reloading;
 mod sending;
 mod stopping;
 mod words;

@@ -1,0 +1,190 @@
+//! Reloads that a running worker, or a server without a master, takes over in place.
+
+use rustix::process::Signal;
+
+use crate::support::{DEADLINE, Running, Site, ping, until};
+
+use corelane::client::Client;
+use corelane::protocol::{Reason, codes};
+
+const SUPERVISED: &str = "process.mode = 'supervised'";
+
+/// A server that reloads by the command, and says what came of it.
+fn reload(running: &Running, lines: &[&str]) -> String {
+    running.site.configure(&[&[SUPERVISED], lines].concat());
+    running.site.succeed(&["reload", "--pid-file", "pid"])
+}
+
+#[test]
+fn limits_change_under_open_connections() {
+    let running = Site::supervised(&["limits.connections_per_ip = 3"]).start();
+    let worker = running.worker();
+    let mut first = running.connect();
+    let mut second = running.connect();
+    assert_eq!(
+        reload(
+            &running,
+            &[
+                "limits.connections_per_ip = 2",
+                "limits.max_frame_bytes = 100"
+            ]
+        ),
+        "reloaded: limits.connections_per_ip, limits.max_frame_bytes changed in place\n"
+    );
+    assert_eq!(running.worker(), worker);
+    // Who is there stays, and nobody else comes in.
+    ping(&mut first);
+    let mut third = Client::connect(running.address, DEADLINE).unwrap();
+    third.receive().unwrap_err();
+    // The same connection goes by the new limit from its next frame on.
+    second.send(codes::ECHO, &[0; 93]).unwrap();
+    let reply = second.receive().unwrap();
+    assert_eq!(reply.code, codes::ERROR);
+    assert_eq!(reply.body[2..4], Reason::BadLength.number().to_be_bytes());
+}
+
+#[test]
+fn a_shorter_time_out_finds_who_was_idle_before() {
+    let running =
+        Site::supervised(&["timeouts.idle_ms = 0", "timeouts.first_frame_ms = 0"]).start();
+    let mut idle = running.connect();
+    let said = reload(
+        &running,
+        &["timeouts.idle_ms = 50", "timeouts.first_frame_ms = 0"],
+    );
+    assert_eq!(said, "reloaded: timeouts.idle_ms changed in place\n");
+    let reply = idle.receive().unwrap();
+    assert_eq!(reply.body[2..4], Reason::TimedOut.number().to_be_bytes());
+}
+
+#[test]
+fn the_level_of_the_log_changes_and_a_worker_that_died_comes_back_with_all() {
+    let running = Site::supervised(&[]).start();
+    running.connect();
+    assert!(!running.site.log().contains("DEBUG"));
+    assert_eq!(
+        reload(
+            &running,
+            &["log.level = 'debug'", "limits.max_frame_bytes = 100"]
+        ),
+        "reloaded: limits.max_frame_bytes, log.level changed in place\n"
+    );
+    running.connect();
+    running.site.wait_for_log("DEBUG");
+    let worker = running.worker();
+    crate::support::kill(worker, Signal::KILL);
+    until("another worker serves", || {
+        (running.worker() != worker).then_some(())
+    });
+    let mut client = running.connect();
+    client.send(codes::ECHO, &[0; 93]).unwrap();
+    assert_eq!(client.receive().unwrap().code, codes::ERROR);
+}
+
+#[test]
+fn what_is_the_same_or_wrong_changes_nothing() {
+    let running = Site::supervised(&[]).start();
+    let worker = running.worker();
+    assert_eq!(
+        reload(&running, &[]),
+        "reloaded: the configuration is the same, nothing has changed\n"
+    );
+    running
+        .site
+        .configure(&[SUPERVISED, "outbound.low_bytes = 0"]);
+    let said = running.site.fail(1, &["reload", "--pid-file", "pid"]);
+    assert!(said.contains("outbound.low_bytes is 0"), "{said}");
+    assert_eq!(running.worker(), worker);
+    assert_eq!(
+        reload(&running, &["process.respawn_max_ms = 777"]),
+        "reloaded: process.respawn_max_ms changed in place\n"
+    );
+    assert_eq!(running.worker(), worker);
+}
+
+#[test]
+fn a_worker_that_a_new_program_inherited_takes_reloads_over() {
+    let running = Site::supervised(&[]).start();
+    running.site.succeed(&["upgrade", "--pid-file", "pid"]);
+    let worker = running.worker();
+    assert_eq!(
+        reload(&running, &["limits.connections = 9"]),
+        "reloaded: limits.connections changed in place\n"
+    );
+    assert_eq!(running.worker(), worker);
+}
+
+#[test]
+fn mail_of_anybody_but_the_master_changes_nothing() {
+    let running = Site::supervised(&["log.level = 'debug'"]).start();
+    let listing = std::fs::read_to_string("/proc/net/unix").unwrap();
+    let inodes = sockets_of(running.worker());
+    let mailbox = listing.lines().find_map(|line| {
+        let columns: Vec<&str> = line.split_whitespace().collect();
+        let is_its = inodes
+            .iter()
+            .any(|inode| columns.get(6) == Some(&inode.as_str()));
+        columns
+            .get(7)
+            .filter(|path| is_its && path.starts_with('@'))
+            .map(|path| (*path).to_owned())
+    });
+    let mailbox = mailbox.expect("the worker has a mailbox");
+    let words = "X_CORELANE_CONFIG\nlimits.max_frame_bytes = 100\n";
+    corelane::process::notify::send(mailbox.as_ref(), words).unwrap();
+    running
+        .site
+        .wait_for_log("words of a process that is not the master were thrown away");
+    let mut client = running.connect();
+    client.send(codes::ECHO, &[0; 93]).unwrap();
+    assert_eq!(client.receive().unwrap().code, codes::ECHO);
+}
+
+/// The inodes of the sockets that a process has open.
+fn sockets_of(process: u32) -> Vec<String> {
+    let files = std::fs::read_dir(format!("/proc/{process}/fd")).unwrap();
+    files
+        .filter_map(|file| {
+            let target = std::fs::read_link(file.ok()?.path()).ok()?;
+            let inode = target
+                .to_str()?
+                .strip_prefix("socket:[")?
+                .strip_suffix(']')?;
+            Some(inode.to_owned())
+        })
+        .collect()
+}
+
+#[test]
+fn a_server_without_a_master_reloads_what_can_change() {
+    let site = Site {
+        folder: tempfile::tempdir().unwrap(),
+    };
+    site.configure(&["limits.connections = 5"]);
+    let running = site.start();
+    let mut client = running.connect();
+    let reloads = |lines: &[&str], words: &str| {
+        running.site.configure(lines);
+        running.signal(Signal::HUP);
+        running.site.wait_for_log(words);
+    };
+    reloads(
+        &["limits.connections = 6"],
+        "reloaded: limits.connections changed in place",
+    );
+    reloads(
+        &["limits.connections = 6", "server.backlog = 9"],
+        "server.backlog can't change while the server runs: start it again, or set it back",
+    );
+    reloads(
+        &["limits.connections = 0"],
+        "limits.connections is 0, but must be between",
+    );
+    reloads(
+        &["limits.connections = 6", "limits.max_frame_bytes = 100"],
+        "reloaded: limits.max_frame_bytes changed in place",
+    );
+    ping(&mut client);
+    client.send(codes::ECHO, &[0; 93]).unwrap();
+    assert_eq!(client.receive().unwrap().code, codes::ERROR);
+}
