@@ -1,7 +1,10 @@
 //! The container image: `Dockerfile`, what `.dockerignore` leaves of the repository, and the
 //! configuration within.
 
+use std::net::SocketAddr;
+
 use rustix::process::Signal;
+use socket2::{Domain, Socket, Type};
 
 use crate::program::{MODEST, run, start};
 use crate::{CONFIGURATION, PROGRAM, here, in_force, path, signals_of, text};
@@ -201,5 +204,16 @@ fn it_starts_answers_its_health_check_and_is_stopped_by_its_signal() {
     let ended = server.ended();
     assert_eq!(ended.status, Some(0), "{ended:?}");
     assert!(ended.stderr.contains("draining"), "{ended:?}");
+
+    // Bound, so that nobody else is there, and not listening.
+    let nobody = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    nobody.bind(&any.into()).unwrap();
+    let address = nobody
+        .local_addr()
+        .unwrap()
+        .as_socket()
+        .unwrap()
+        .to_string();
     run(&here(&check, &installed, &address)).failed_with(1);
 }

@@ -13,11 +13,12 @@ const SHIPPED: &str = "config/corelane.toml";
 
 /// The settings of a unit, with the section in front: `Service.User` and `corelane`.
 fn settings(unit: &str) -> Vec<(String, String)> {
-    let mut section = String::new();
+    let text = text(unit);
+    let mut section = "";
     let mut settings = Vec::new();
-    for line in text(unit).lines() {
+    for line in text.lines() {
         if let Some(name) = line.strip_prefix('[') {
-            section = name.strip_suffix(']').unwrap().to_owned();
+            section = name.strip_suffix(']').unwrap();
         } else if let Some((key, value)) = line.split_once('=')
             && !line.starts_with('#')
         {
