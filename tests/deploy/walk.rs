@@ -42,3 +42,15 @@ fn commands_are_commands() {
     }
     assert!(seen >= 5);
 }
+
+/// The page that `systemctl help corelane` opens is installed.
+#[test]
+fn the_documentation_of_the_service_is_installed() {
+    let service = text("deploy/corelane.service");
+    let page = service
+        .lines()
+        .find_map(|line| line.strip_prefix("Documentation=file:"))
+        .unwrap();
+    let installed = format!("install -D -m 644 deploy/README.md {page}\n");
+    assert!(text("deploy/README.md").contains(&installed), "{page}");
+}
