@@ -66,6 +66,9 @@ pub const OUTBOUND_BYTES: RangeInclusive<u64> = 1..=1 << 30;
 /// largest frame there can be fits between it and `outbound.max_bytes`.
 pub const HIGH_BYTES: RangeInclusive<u64> = 1..=*OUTBOUND_BYTES.end() - *MAX_FRAME_BYTES.end();
 
+/// `handlers.slow_ms`, milliseconds: 0 is off, and up to a minute.
+pub const SLOW_MS: RangeInclusive<u64> = 0..=60_000;
+
 /// `handlers.async_per_shard`, handlers at work at once.
 pub const ASYNC_PER_SHARD: RangeInclusive<u64> = 1..=u32::MAX as u64;
 

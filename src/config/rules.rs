@@ -89,6 +89,9 @@ pub(super) const RULES: &[Rule] = &[
     number("outbound.max_bytes", &bounds::OUTBOUND_BYTES, |c| {
         c.outbound.max_bytes.into()
     }),
+    number("handlers.slow_ms", &bounds::SLOW_MS, |c| {
+        c.handlers.slow_ms.into()
+    }),
     number("handlers.async_per_shard", &bounds::ASYNC_PER_SHARD, |c| {
         c.handlers.async_per_shard.into()
     }),

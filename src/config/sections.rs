@@ -163,6 +163,9 @@ impl Default for Outbound {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Handlers {
+    /// A handler that takes longer is slow, and so is a turn of a shard: counted by message code, and
+    /// logged. Default 10; 0 is off, up to 60,000.
+    pub slow_ms: u32,
     /// Asynchronous handlers at work at once, per shard; beyond, the answer is
     /// OVERLOADED. Default 10,000; at least 1.
     pub async_per_shard: u32,
@@ -171,6 +174,7 @@ pub struct Handlers {
 impl Default for Handlers {
     fn default() -> Self {
         Self {
+            slow_ms: 10,
             async_per_shard: 10_000,
         }
     }

@@ -61,6 +61,12 @@ impl<S: 'static> Router<S> {
         self.table[index].replace(handler).is_none()
     }
 
+    /// The codes that have a handler, ascending.
+    pub(crate) fn codes(&self) -> impl Iterator<Item = u16> {
+        let codes = (0..=u16::MAX).zip(&self.table);
+        codes.filter_map(|(code, handler)| handler.as_ref().map(|_| code))
+    }
+
     /// The handler of this code.
     #[inline]
     pub(crate) fn get(&self, code: u16) -> Option<&Handler<S>> {
@@ -92,14 +98,9 @@ impl<S> Clone for Handler<S> {
 }
 
 /// The codes that have a handler.
-impl<S> fmt::Debug for Router<S> {
+impl<S: 'static> fmt::Debug for Router<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let codes = self
-            .table
-            .iter()
-            .enumerate()
-            .filter_map(|(code, handler)| handler.as_ref().map(|_| code));
-        f.debug_set().entries(codes).finish()
+        f.debug_set().entries(self.codes()).finish()
     }
 }
 

@@ -1,6 +1,10 @@
-//! What a shard counts: plain numbers with a single writer, the shard itself.
+//! What a shard counts and records: plain numbers with a single writer, the shard itself.
+
+pub mod latency;
 
 use std::fmt;
+
+use crate::protocol::Reason;
 
 /// Why a connection was closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -104,8 +108,11 @@ pub struct Counters {
     pub frames_received: u64,
     /// Frames queued for sending.
     pub frames_sent: u64,
-    /// Frames with a wrong length, a wrong checksum, an unknown code or a body that does not fit.
-    pub bad_frames: u64,
+    /// Frames with a wrong length, a wrong checksum, an unknown code or a body that does not fit, by
+    /// [`Reason`]; read it with [`Counters::bad_frames`].
+    bad_frames: [u64; BAD_FRAMES.len()],
+    /// Sends started.
+    pub sends: u64,
     /// Sends that the kernel took only a part of.
     pub short_sends: u64,
     /// Times that a connection's receiving was paused (too much queued, or waiting for a handler).
@@ -122,7 +129,23 @@ pub struct Counters {
     pub handler_panics: u64,
     /// Replies of asynchronous handlers whose connection was gone.
     pub late_replies: u64,
+    /// Completions of operations on connections that were gone.
+    pub stale_completions: u64,
+    /// Turns of the event loop.
+    pub turns: u64,
+    /// Completions handled in them.
+    pub completions: u64,
+    /// Turns that took longer than `handlers.slow_ms`.
+    pub slow_turns: u64,
 }
+
+/// What makes a frame a bad one.
+pub const BAD_FRAMES: [Reason; 4] = [
+    Reason::BadLength,
+    Reason::BadChecksum,
+    Reason::UnknownCode,
+    Reason::BadBody,
+];
 
 impl Counters {
     /// Connections closed for this cause.
@@ -133,6 +156,23 @@ impl Counters {
     /// Connections closed, whatever the cause.
     pub fn closed_total(&self) -> u64 {
         self.closed.iter().sum()
+    }
+
+    /// Bad frames of this kind; 0 for reasons that are about something else.
+    pub fn bad_frames(&self, reason: Reason) -> u64 {
+        let kind = BAD_FRAMES.iter().position(|&kind| kind == reason);
+        kind.map_or(0, |kind| self.bad_frames[kind])
+    }
+
+    /// Bad frames, of whatever kind.
+    pub fn bad_frames_total(&self) -> u64 {
+        self.bad_frames.iter().sum()
+    }
+
+    pub(crate) fn count_bad_frame(&mut self, reason: Reason) {
+        if let Some(kind) = BAD_FRAMES.iter().position(|&kind| kind == reason) {
+            self.bad_frames[kind] += 1;
+        }
     }
 
     pub(crate) fn count_close(&mut self, cause: CloseCause) {

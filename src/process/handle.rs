@@ -6,7 +6,11 @@ use std::time::Duration;
 
 use super::worker::note_files;
 use crate::config::{Changes, Config, ConfigError};
-use crate::shard::run::{Control, Tuning};
+use crate::metrics::latency::{Codes, Latencies};
+#[cfg(doc)]
+use crate::shard::CensusBy;
+use crate::shard::run::{Control, Show, Tuning};
+use crate::shard::{Snapshot, Suspect};
 use crate::sys::host;
 
 /// How long [`ServerHandle::reload`] waits for the shards. Each looks every two milliseconds at the
@@ -34,14 +38,16 @@ pub enum ReloadError {
 #[derive(Clone, Debug)]
 pub struct ServerHandle {
     pub(super) controls: Arc<Vec<Control>>,
+    codes: Arc<Codes>,
     /// Held while a reload is handed out, so that all shards get reloads in one order.
     in_force: Arc<Mutex<Config>>,
 }
 
 impl ServerHandle {
-    pub(super) fn new(controls: Vec<Control>, in_force: Config) -> ServerHandle {
+    pub(super) fn new(controls: Vec<Control>, codes: Codes, in_force: Config) -> ServerHandle {
         ServerHandle {
             controls: Arc::new(controls),
+            codes: Arc::new(codes),
             in_force: Arc::new(Mutex::new(in_force)),
         }
     }
@@ -90,6 +96,44 @@ impl ServerHandle {
             tracing::warn!("a handler keeps a shard, which goes by the new configuration later");
         }
         Ok(changes)
+    }
+
+    /// How many shards there are.
+    pub fn shards(&self) -> usize {
+        self.controls.len()
+    }
+
+    /// The message codes that have latencies of their own.
+    pub fn codes(&self) -> &Codes {
+        &self.codes
+    }
+
+    /// Has a shard show how it is, with as many of its connections in each order of [`CensusBy`]. The
+    /// latencies since the last time are given out in exchange for an empty set: the best is one that
+    /// was given out before, and cleared. `reply` is called on the shard's own thread, within a
+    /// few milliseconds unless a handler keeps it, and must not block; it is dropped by a shard that
+    /// has ended. Counted from 0; a shard that there is not shows nothing.
+    pub fn show(
+        &self,
+        shard: usize,
+        empty: Latencies,
+        connections: usize,
+        reply: impl FnOnce(Snapshot) + Send + 'static,
+    ) {
+        if let Some(control) = self.controls.get(shard) {
+            control.show(Show {
+                empty,
+                connections,
+                reply: Box::new(reply),
+            });
+        }
+    }
+
+    /// Looks whether a shard is in the middle of a turn, and at what; nothing between two turns. Word
+    /// of it is left for the shard, which names it if the turn turns out slow. For one thread.
+    pub fn look_at(&self, shard: usize) -> Option<Suspect> {
+        let control = self.controls.get(shard)?;
+        control.pulse().look(u16::try_from(shard).ok()?)
     }
 
     /// Has the server drain: no new connections, GOAWAY to those that there are, requests are

@@ -19,8 +19,9 @@ use super::placement::{PlacementError, place};
 use crate::config::{Config, ConfigError, Limits};
 use crate::handler::{Context, Reply, Request, Router, panic};
 use crate::metrics::Counters;
+use crate::metrics::latency::Codes;
 use crate::shard::mesh::{Mesh, mesh};
-use crate::shard::run::{self, Control, Reload, Tuning};
+use crate::shard::run::{self, Control, Order, Tuning};
 use crate::shard::{Loads, Message};
 use crate::sys::{Doorbell, cpus, host};
 
@@ -154,23 +155,27 @@ impl<S: 'static> ServerBuilder<S> {
 
         let doorbells = doorbells(placement.len())?;
         let controls = doorbells.iter().cloned().map(Control::new);
-        let (controls, reloads): (Vec<_>, Vec<_>) = controls.unzip();
+        let (controls, orders): (Vec<_>, Vec<_>) = controls.unzip();
         let mut server = Server {
             addresses,
             shards: Vec::new(),
-            handle: ServerHandle::new(controls, self.config.clone()),
+            handle: ServerHandle::new(
+                controls,
+                Codes::new(self.router.codes()),
+                self.config.clone(),
+            ),
         };
         let shards = u16::try_from(placement.len()).unwrap_or(u16::MAX);
         let loads = Arc::new(Loads::new(shards));
         let (report, reports) = mpsc::channel();
-        let ends = mesh(&doorbells).into_iter().zip(reloads);
+        let ends = mesh(&doorbells).into_iter().zip(orders);
         let seats = placement.into_iter().zip(listeners).zip(ends);
-        for (number, ((cpu, listeners), (mesh, reloads))) in seats.enumerate() {
+        for (number, ((cpu, listeners), (mesh, orders))) in seats.enumerate() {
             let plan = Plan {
                 number,
                 loads: Arc::clone(&loads),
                 mesh,
-                reloads,
+                orders,
                 cpu,
                 listeners,
                 config: self.config.clone(),
@@ -298,7 +303,7 @@ struct Plan<S> {
     number: usize,
     loads: Arc<Loads>,
     mesh: Mesh<Message<OwnedFd>>,
-    reloads: mpsc::Receiver<Reload>,
+    orders: mpsc::Receiver<Order>,
     cpu: Option<usize>,
     listeners: Vec<TcpListener>,
     config: Config,
@@ -348,7 +353,7 @@ impl<S: 'static> Plan<S> {
                 loads: self.loads,
                 mesh: self.mesh,
                 tuning: Tuning::from(&self.config),
-                reloads: self.reloads,
+                orders: self.orders,
                 router: self.router,
                 state: Rc::new((self.factory)(self.number)),
                 listeners: self.listeners,

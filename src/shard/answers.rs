@@ -75,11 +75,11 @@ impl Answers<'_> {
             self.counters.frames_sent += 1;
         }
         if reason == Reason::BadLength {
-            self.counters.bad_frames += 1;
+            self.counters.count_bad_frame(reason);
             return Some(CloseCause::BadLength);
         }
         if reason.is_bad_frame() {
-            self.counters.bad_frames += 1;
+            self.counters.count_bad_frame(reason);
             *self.bad_frames += 1;
             return (*self.bad_frames >= self.settings.bad_frames_max)
                 .then_some(CloseCause::BadFrames);

@@ -91,6 +91,9 @@ pub(super) struct Connection<Socket> {
     /// A whole frame has come.
     pub(super) framed: bool,
     pub(super) bad_frames: u32,
+    pub(super) traffic: Traffic,
+    /// When the request came that an asynchronous handler works on.
+    pub(super) handling_since_us: u64,
     pub(super) share: Share,
     pub(super) bucket: Bucket,
     /// Since when frames have had to wait, which is not their peer's doing; `u64::MAX` where they
@@ -108,6 +111,19 @@ pub(super) struct Connection<Socket> {
     pub(super) close_by_us: u64,
     /// When the shard's timer looks at it; `u64::MAX` for never.
     pub(super) timer_at_us: u64,
+}
+
+/// What has gone over a connection.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Traffic {
+    /// When it was opened.
+    pub(super) since_us: u64,
+    pub(super) received_bytes: u64,
+    pub(super) sent_bytes: u64,
+    pub(super) frames_received: u64,
+    pub(super) frames_sent: u64,
+    /// The longest from a request to its reply sent, in microseconds.
+    pub(super) slowest_us: u32,
 }
 
 /// Bytes that a connection may keep waiting, while a handler is at work, before its receiving is
@@ -137,6 +153,11 @@ impl<Socket> Connection<Socket> {
             listed: false,
             framed: false,
             bad_frames: 0,
+            traffic: Traffic {
+                since_us: now_us,
+                ..Traffic::default()
+            },
+            handling_since_us: now_us,
             share: Share::default(),
             bucket: Bucket::default(),
             waits_since_us: u64::MAX,
@@ -154,6 +175,7 @@ impl<Socket> Connection<Socket> {
         if count > 0 {
             self.frame_at_us = now_us;
             self.framed = true;
+            self.traffic.frames_received += count;
         }
     }
 

@@ -51,6 +51,8 @@ impl<I: Io, S: 'static> Shard<I, S> {
             settings: &self.settings,
         };
         let mut reply_start = exchange.out.len();
+        let queue_start = reply_start;
+        let frames_sent_before = answers.counters.frames_sent;
         let frames_taken = Cell::new(0);
         // Panics are caught around all frames of a slice, not around each: it is the handler at
         // work that panics, and the replies before its own are whole.
@@ -59,7 +61,10 @@ impl<I: Io, S: 'static> Shard<I, S> {
             // panic is written down before each call of a handler.
             let flood = answers.settings.flood;
             let since_us = connection.waits_since_us.min(self.now_us);
-            let (router, state) = (&self.router, &*self.state);
+            let (router, state, pulse) = (&self.router, &*self.state, &*self.pulse);
+            pulse.serve(id);
+            let recorder = &mut self.recorder;
+            let (mut run_code, mut run_count) = (0, 0);
             let mut frames = connection.decoder.frames(slice, frame_bytes_max);
             let mut left = share;
             let mut taken = 0;
@@ -96,6 +101,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
                     break Halt::Ended(answers.flooded(&mut exchange.out, frame.code));
                 }
                 exchange.code = frame.code;
+                pulse.handle(frame.code);
                 reply_start = exchange.out.len();
                 frames_taken.set(taken);
                 let end = match router.get(frame.code) {
@@ -120,10 +126,17 @@ impl<I: Io, S: 'static> Shard<I, S> {
                     }
                     None => answers.unknown_code(&mut exchange.out, frame.code),
                 };
+                if frame.code == run_code {
+                    run_count += 1;
+                } else {
+                    recorder.handled(run_code, run_count);
+                    (run_code, run_count) = (frame.code, 1);
+                }
                 if let Some(cause) = end {
                     break Halt::Ended(cause);
                 }
             };
+            recorder.handled(run_code, run_count);
             frames_taken.set(taken);
             share = left;
             halt
@@ -132,7 +145,15 @@ impl<I: Io, S: 'static> Shard<I, S> {
             exchange.out.truncate(reply_start);
             Halt::Ended(answers.panicked(&mut exchange.out, exchange.code, &panicked))
         });
+        let since_us = connection.waits_since_us.min(self.now_us);
+        let has_queued = exchange.out.len() > queue_start;
         connection.outbound.put_queue(exchange.out, &mut self.spare);
+        self.recorder.queued(since_us, |mark| {
+            if has_queued {
+                connection.outbound.mark(mark, &mut self.spare);
+            }
+        });
+        connection.traffic.frames_sent += self.counters.frames_sent - frames_sent_before;
         connection.share = share;
         self.counters.frames_received += frames_taken.get();
         connection.took_frames(frames_taken.get(), self.now_us);
@@ -153,6 +174,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
+        let since_us = connection.waits_since_us.min(self.now_us);
         connection.waits_since_us = match halt {
             Halt::Starved | Halt::Ended(_) => u64::MAX,
             Halt::Paused | Halt::Spent | Halt::Handling(_) => self.now_us,
@@ -168,7 +190,10 @@ impl<I: Io, S: 'static> Shard<I, S> {
                 self.counters.deferrals += 1;
                 self.deferred.push(id);
             }
-            Halt::Handling(code) => connection.handling = Some(code),
+            Halt::Handling(code) => {
+                connection.handling = Some(code);
+                connection.handling_since_us = since_us;
+            }
             Halt::Ended(cause) => self.end(id, cause),
         }
         self.close_beyond_max(id);

@@ -20,6 +20,7 @@ use std::sync::atomic::{Ordering, fence};
 use rtrb::{Consumer, Producer, PushError, RingBuffer};
 
 use self::flags::Shared;
+use super::snapshot::MeshCounts;
 use crate::config::bounds;
 use crate::sys::Doorbell;
 
@@ -141,6 +142,7 @@ pub(crate) struct Mesh<M> {
     posted: Vec<u16>,
     /// Out of whose queue something was taken since the last flush.
     drained: Vec<u16>,
+    counts: MeshCounts,
 }
 
 impl<M> Mesh<M> {
@@ -154,7 +156,13 @@ impl<M> Mesh<M> {
             waiting: Vec::new(),
             posted: Vec::new(),
             drained: Vec::new(),
+            counts: MeshCounts::default(),
         }
+    }
+
+    /// What has been counted so far.
+    pub(crate) fn counts(&self) -> MeshCounts {
+        self.counts
     }
 
     fn shared(&self, shard: u16) -> &Shared {
@@ -171,7 +179,9 @@ impl<M> Mesh<M> {
     pub(crate) fn send(&mut self, to: u16, message: M) {
         assert!(to != self.number, "a shard sends to others");
         let outbox = &mut self.outboxes[usize::from(to)];
+        self.counts.sent += 1;
         if !outbox.overflow.is_empty() {
+            self.counts.overflowed += 1;
             outbox.overflow.push_back(message);
             return;
         }
@@ -179,6 +189,7 @@ impl<M> Mesh<M> {
             return;
         };
         if let Err(PushError::Full(message)) = queue.push(message) {
+            self.counts.overflowed += 1;
             outbox.overflow.push_back(message);
             self.waiting.push(to);
         } else if !outbox.posted {
@@ -334,6 +345,7 @@ impl<M> Mesh<M> {
             // There may be more. Nobody else lowers it.
             mail.store(true, Ordering::Relaxed);
         }
+        self.counts.received += (max - left) as u64;
         max - left
     }
 

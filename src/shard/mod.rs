@@ -22,24 +22,31 @@ mod ending;
 mod flood;
 mod io;
 mod ledger;
+mod marks;
 pub(crate) mod mesh;
 mod outbound;
+mod pulse;
+mod recorder;
 mod reload;
 pub(crate) mod run;
 mod settings;
 mod share;
 mod slab;
+mod snapshot;
 mod stats;
 pub mod timer;
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
 pub use self::balance::Loads;
 pub use self::flood::Flood;
 pub use self::io::{Arrival, Completion, Failure, Io, Message, Operation, SendBuffer};
+pub use self::pulse::{Pulse, Suspect};
 pub use self::settings::Settings;
+pub use self::snapshot::{CensusBy, ConnectionView, Gauges, MeshCounts, Pace, Snapshot};
 
 use self::addresses::Addresses;
 use self::admission::Listener;
@@ -47,10 +54,13 @@ use self::answers::Answers;
 use self::connection::{Connection, Multishot, Phase};
 use self::ledger::Ledger;
 use self::outbound::SpareBuffers;
+use self::recorder::Recorder;
 use self::reload::Widest;
 use self::slab::Slab;
+use self::snapshot::Census;
 use self::timer::Wheel;
 use crate::handler::{ConnectionId, HandlerOutcome, Router};
+use crate::metrics::latency::Codes;
 use crate::metrics::{CloseCause, Counters};
 
 /// Completions handled in one turn. Bounds how long the sends of the first wait for the last.
@@ -108,6 +118,11 @@ pub struct Shard<I: Io, S> {
     widest: Widest,
     shutdown: Shutdown,
     counters: Counters,
+    recorder: Recorder,
+    /// What others see of it while it is at work.
+    pulse: Arc<Pulse>,
+    /// The sweep for a snapshot's connections, while there is one.
+    census: Option<Census>,
     now_us: u64,
     /// The number of the turn, which goes round.
     turn: u32,
@@ -150,7 +165,6 @@ impl<I: Io, S: 'static> Shard<I, S> {
         Shard {
             io,
             number,
-            router,
             state,
             listeners: (0..listeners).map(|_| Listener::default()).collect(),
             waiting: VecDeque::new(),
@@ -174,8 +188,12 @@ impl<I: Io, S: 'static> Shard<I, S> {
             turns_behind: 0,
             shutdown: Shutdown::None,
             counters: Counters::default(),
+            recorder: Recorder::new(Codes::new(router.codes())),
+            pulse: Arc::default(),
+            census: None,
             now_us: 0,
             turn: 0,
+            router,
             settings,
         }
     }
@@ -184,10 +202,14 @@ impl<I: Io, S: 'static> Shard<I, S> {
     pub fn turn(&mut self, now_us: u64) -> Turn {
         self.now_us = now_us;
         self.turn = self.turn.wrapping_add(1);
+        self.pulse.begin_turn();
+        self.recorder.begin_turn(now_us);
         let deferred = std::mem::take(&mut self.deferred);
         let mut completions = std::mem::take(&mut self.completions);
         self.io.reap(&mut completions, COMPLETIONS_PER_TURN);
         let worked = !completions.is_empty() || !deferred.is_empty();
+        self.counters.turns += 1;
+        self.counters.completions += completions.len() as u64;
         self.note_backlog(completions.len() < COMPLETIONS_PER_TURN);
         for completion in completions.drain(..) {
             self.complete(completion);
@@ -199,7 +221,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
                 self.go_on(id);
             }
         }
-        let is_revising = self.revise();
+        let is_revising = self.revise() | self.go_on_with_census();
         self.see_to_timers();
         self.go_down();
         self.accept_where_there_is_room();
@@ -262,6 +284,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
 
     fn received(&mut self, id: ConnectionId, result: Result<I::Received, Failure>, more: bool) {
         let Some(connection) = self.connections.get_mut(id) else {
+            self.counters.stale_completions += 1;
             return;
         };
         if !more {
@@ -271,6 +294,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
             Ok(bytes) if bytes.is_empty() => connection.peer_done = true,
             Ok(bytes) => {
                 self.counters.received_bytes += bytes.len() as u64;
+                connection.traffic.received_bytes += bytes.len() as u64;
                 connection.in_bulk = bytes.len() >= self.settings.bulk_bytes;
                 if connection.may_handle() {
                     self.handle_frames(id, &bytes);
@@ -290,6 +314,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
 
     fn sent(&mut self, id: ConnectionId, buffer: SendBuffer, result: Result<usize, Failure>) {
         let Some(connection) = self.connections.get_mut(id) else {
+            self.counters.stale_completions += 1;
             return;
         };
         // Nothing taken is a failure, too: a send is never of nothing.
@@ -300,6 +325,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
             return self.settle(id);
         }
         self.counters.sent_bytes += taken_bytes as u64;
+        connection.traffic.sent_bytes += taken_bytes as u64;
         connection.progress_at_us = self.now_us;
         if let Some(rest) = connection
             .outbound
@@ -315,6 +341,13 @@ impl<I: Io, S: 'static> Shard<I, S> {
                     buffer: rest,
                 });
             }
+        } else {
+            let (now_us, slowest_us) = (self.now_us, &mut connection.traffic.slowest_us);
+            connection.outbound.end_marks(&mut self.spare, |mark| {
+                let us = now_us.saturating_sub(mark.since_us);
+                *slowest_us = (*slowest_us).max(u32::try_from(us).unwrap_or(u32::MAX));
+                self.recorder.sent(mark);
+            });
         }
         self.go_on(id);
     }
@@ -330,20 +363,89 @@ impl<I: Io, S: 'static> Shard<I, S> {
             return;
         };
         connection.handling = None;
+        let since_us = connection.handling_since_us;
+        let peer = connection.peer;
         // The peer could not but wait: it is not idle from its own last frame on.
         connection.frame_at_us = self.now_us;
         let mut end = None;
+        let code = outcome.code;
         self.answer(id, |answers, out| {
             end = match outcome.result {
                 Ok(reply) => answers.reply(out, outcome.code, reply),
                 Err(panicked) => Some(answers.panicked(out, outcome.code, &panicked)),
             };
         });
+        self.note_handled(id, peer, code, since_us);
         if let Some(cause) = end {
             self.end(id, cause);
         }
         self.close_beyond_max(id);
         self.go_on(id);
+    }
+
+    /// An asynchronous handler has finished, and its reply is queued.
+    fn note_handled(&mut self, id: ConnectionId, peer: SocketAddr, code: u16, since_us: u64) {
+        self.recorder.handled(code, 1);
+        let (connections, spare) = (&mut self.connections, &mut self.spare);
+        self.recorder.queued(since_us, |mark| {
+            if let Some(connection) = connections.get_mut(id) {
+                connection.outbound.mark(mark, spare);
+            }
+        });
+        let took_us = self.now_us.saturating_sub(since_us);
+        if self
+            .settings
+            .slow_us
+            .is_some_and(|slow_us| took_us > slow_us)
+        {
+            self.recorder.count_slow(code);
+            tracing::warn!(connection = %id, %peer, code, took_us, "a handler was slow");
+        }
+    }
+
+    /// The turn has ended, and it is so late now. The next one assumes so if nobody says it.
+    #[inline]
+    pub fn end_turn(&mut self, now_us: u64) {
+        self.recorder.end_turn(now_us);
+        let took_us = now_us.saturating_sub(self.now_us);
+        if self
+            .settings
+            .slow_us
+            .is_some_and(|slow_us| took_us > slow_us)
+        {
+            self.note_slow_turn(took_us);
+        }
+        self.pulse.end_turn();
+    }
+
+    #[cold]
+    fn note_slow_turn(&mut self, took_us: u64) {
+        self.counters.slow_turns += 1;
+        let shard = self.number;
+        let Some(suspect) = self.pulse.suspect(shard) else {
+            tracing::warn!(
+                shard,
+                took_us,
+                "a turn was slow, and nobody saw what held it"
+            );
+            return;
+        };
+        self.recorder.count_slow(suspect.code);
+        let peer = self.connections.get_mut(suspect.connection);
+        let peer = peer.map(|connection| connection.peer.to_string());
+        tracing::warn!(
+            shard,
+            connection = %suspect.connection,
+            peer = peer.as_deref().unwrap_or("gone"),
+            code = suspect.code,
+            took_us,
+            "a turn was slow: a handler held it"
+        );
+    }
+
+    /// Has others see what the shard is at.
+    pub fn show_pulse(&mut self, pulse: Arc<Pulse>) {
+        self.pulse = pulse;
     }
 
     /// Closes a connection that more replies are queued for than may be.
@@ -362,6 +464,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
             return;
         };
         let mut out = connection.outbound.take_queue(&mut self.spare);
+        let frames_sent_before = self.counters.frames_sent;
         let mut answers = Answers {
             bad_frames: &mut connection.bad_frames,
             counters: &mut self.counters,
@@ -369,6 +472,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
         };
         write(&mut answers, &mut out);
         connection.outbound.put_queue(out, &mut self.spare);
+        connection.traffic.frames_sent += self.counters.frames_sent - frames_sent_before;
     }
 
     /// Handles the frames that wait, if what kept them waiting is over.
@@ -464,6 +568,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
             connection.listed = false;
             if connection.outbound.is_ready() {
                 let buffer = connection.outbound.start_send();
+                self.counters.sends += 1;
                 self.io.submit(Operation::Send {
                     id,
                     socket: &connection.socket,

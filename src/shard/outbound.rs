@@ -4,6 +4,7 @@
 //! the order in which it was queued. A connection with nothing to send holds no buffer.
 
 use super::io::SendBuffer;
+use super::marks::{Mark, Marks};
 
 /// The send queue of one connection.
 #[derive(Debug, Default)]
@@ -13,6 +14,8 @@ pub(super) struct Outbound {
     in_flight_bytes: usize,
     /// Memory of the send in flight, in bytes.
     in_flight_memory_bytes: usize,
+    /// Whose replies they are; `None` while there is nothing to send.
+    marks: Option<Box<Marks>>,
 }
 
 impl Outbound {
@@ -32,6 +35,36 @@ impl Outbound {
             spare.give(queue);
         } else {
             self.queued = queue;
+        }
+    }
+
+    /// Marks what was queued last; nothing, if nothing is queued.
+    #[inline]
+    pub(super) fn mark(&mut self, mark: Mark, spare: &mut SpareBuffers) {
+        if !self.queued.is_empty() {
+            self.marks
+                .get_or_insert_with(|| spare.marks.pop().unwrap_or_default())
+                .push(mark);
+        }
+    }
+
+    /// The marks of a send that has come back, all of it taken or thrown away.
+    #[inline]
+    pub(super) fn end_marks(&mut self, spare: &mut SpareBuffers, mut each: impl FnMut(Mark)) {
+        let Some(marks) = &mut self.marks else {
+            return;
+        };
+        marks.end_send().for_each(&mut each);
+        if marks.is_empty() {
+            self.give_marks_back(spare);
+        }
+    }
+
+    fn give_marks_back(&mut self, spare: &mut SpareBuffers) {
+        if let Some(marks) = self.marks.take()
+            && spare.marks.len() < SPARE_BUFFERS_MAX
+        {
+            spare.marks.push(marks);
         }
     }
 
@@ -58,7 +91,8 @@ impl Outbound {
     /// Memory that is held for what has not been taken yet, in bytes.
     #[inline]
     pub(super) fn memory_bytes(&self) -> usize {
-        self.queued.capacity() + self.in_flight_memory_bytes
+        let marks_bytes = self.marks.as_ref().map_or(0, |marks| marks.memory_bytes());
+        self.queued.capacity() + self.in_flight_memory_bytes + marks_bytes
     }
 
     /// Whether there is something to send and no send in flight.
@@ -74,6 +108,9 @@ impl Outbound {
         let bytes = std::mem::take(&mut self.queued);
         self.in_flight_bytes = bytes.len();
         self.in_flight_memory_bytes = bytes.capacity();
+        if let Some(marks) = &mut self.marks {
+            marks.start_send();
+        }
         SendBuffer { bytes, sent: 0 }
     }
 
@@ -100,12 +137,19 @@ impl Outbound {
     pub(super) fn end_send(&mut self, buffer: SendBuffer, spare: &mut SpareBuffers) {
         self.in_flight_bytes = 0;
         self.in_flight_memory_bytes = 0;
+        self.end_marks(spare, drop);
         spare.give(buffer.bytes);
     }
 
     /// Forgets what is queued; a send in flight stays in flight.
     pub(super) fn discard(&mut self, spare: &mut SpareBuffers) {
         spare.give(std::mem::take(&mut self.queued));
+        if let Some(marks) = &mut self.marks {
+            marks.discard();
+            if marks.is_empty() {
+                self.give_marks_back(spare);
+            }
+        }
     }
 }
 
@@ -116,23 +160,26 @@ const SPARE_BUFFER_BYTES_MAX: usize = 64 * 1024;
 const SPARE_BUFFERS_MAX: usize = 512;
 const _: () = assert!(SPARE_BUFFERS_MAX >= super::COMPLETIONS_PER_TURN);
 
-/// The buffers of a shard that no connection uses now; the one used last is taken first, since it
+/// The buffers and marks of a shard that no connection uses now; the one used last is taken first, since it
 /// is the likeliest to be in the core's cache.
 #[derive(Debug, Default)]
-pub(super) struct SpareBuffers(Vec<Vec<u8>>);
+pub(super) struct SpareBuffers {
+    buffers: Vec<Vec<u8>>,
+    marks: Vec<Box<Marks>>,
+}
 
 impl SpareBuffers {
     #[inline]
     fn take(&mut self) -> Vec<u8> {
-        self.0.pop().unwrap_or_default()
+        self.buffers.pop().unwrap_or_default()
     }
 
     #[inline]
     fn give(&mut self, mut buffer: Vec<u8>) {
         let fits = (1..=SPARE_BUFFER_BYTES_MAX).contains(&buffer.capacity());
-        if fits && self.0.len() < SPARE_BUFFERS_MAX {
+        if fits && self.buffers.len() < SPARE_BUFFERS_MAX {
             buffer.clear();
-            self.0.push(buffer);
+            self.buffers.push(buffer);
         }
     }
 }
@@ -210,9 +257,9 @@ mod tests {
         spare.give(Vec::with_capacity(100));
         let mut outbound = Outbound::default();
         let queue = outbound.take_queue(&mut spare);
-        assert_eq!(spare.0.len(), 0);
+        assert_eq!(spare.buffers.len(), 0);
         outbound.put_queue(queue, &mut spare);
-        assert_eq!(spare.0.len(), 1);
+        assert_eq!(spare.buffers.len(), 1);
         assert_eq!(outbound.queued.capacity(), 0);
     }
 
@@ -221,10 +268,10 @@ mod tests {
         let mut spare = SpareBuffers::default();
         spare.give(Vec::with_capacity(SPARE_BUFFER_BYTES_MAX + 1));
         spare.give(Vec::new());
-        assert!(spare.0.is_empty());
+        assert!(spare.buffers.is_empty());
         for _ in 0..=SPARE_BUFFERS_MAX {
             spare.give(Vec::with_capacity(10));
         }
-        assert_eq!(spare.0.len(), SPARE_BUFFERS_MAX);
+        assert_eq!(spare.buffers.len(), SPARE_BUFFERS_MAX);
     }
 }

@@ -25,14 +25,14 @@ use std::rc::Rc;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-pub(crate) use self::control::{Control, Reload, Tuning};
+pub(crate) use self::control::{Control, Order, Show, Tuning};
 
 use self::control::{DRAIN, NO_REQUEST, STOP};
 use self::parking::Parking;
 use self::ring_io::RingIo;
 use super::mesh::Mesh;
 use super::stats::Stats;
-use super::{Loads, Message, Shard, Turn};
+use super::{Loads, Message, Pace, Shard, Snapshot, Turn};
 use crate::handler::Router;
 use crate::metrics::Counters;
 use crate::sys::clock::Clock;
@@ -60,7 +60,7 @@ pub(crate) struct Start<S> {
     pub(crate) mesh: Mesh<Message<OwnedFd>>,
     pub(crate) tuning: Tuning,
     /// The other end of this shard's control.
-    pub(crate) reloads: mpsc::Receiver<Reload>,
+    pub(crate) orders: mpsc::Receiver<Order>,
     pub(crate) router: Router<S>,
     pub(crate) state: Rc<S>,
     pub(crate) listeners: Vec<TcpListener>,
@@ -101,11 +101,14 @@ pub(crate) async fn run<S: 'static>(start: Start<S>, ready: impl FnOnce()) -> io
         start.router,
         start.state,
     );
+    shard.show_pulse(Arc::clone(&start.controls[usize::from(start.number)].pulse));
     let mut runner = Runner {
         clock: Clock::start(),
         number: usize::from(start.number),
         controls: start.controls,
-        reloads: start.reloads,
+        orders: start.orders,
+        wanted: None,
+        pace: Pace::default(),
         busy_poll_us,
         wakeup,
         parking,
@@ -128,7 +131,10 @@ struct Runner {
     clock: Clock,
     number: usize,
     controls: Arc<Vec<Control>>,
-    reloads: mpsc::Receiver<Reload>,
+    orders: mpsc::Receiver<Order>,
+    /// A snapshot that waits for the connections which were asked for, and where it goes.
+    wanted: Option<(Snapshot, Box<dyn FnOnce(Snapshot) + Send>)>,
+    pace: Pace,
     busy_poll_us: u64,
     /// What wakes the shard when it is parked.
     wakeup: Wakeup,
@@ -146,12 +152,24 @@ impl Runner {
         &mut self,
         shard: &mut Shard<RingIo, S>,
     ) -> io::Result<()> {
+        let mut waited_since_us = None;
         loop {
             if shard.io_mut().ring.has_work() {
                 shard.io_mut().ring.enter()?;
             }
             let now_us = self.clock.now_us();
+            if let Some(since_us) = waited_since_us.take() {
+                self.pace.idle_us += now_us - since_us;
+            }
             let mut turn = shard.turn(now_us);
+            if turn.worked {
+                shard.end_turn(self.clock.now_us());
+            } else {
+                shard.end_turn(now_us);
+            }
+            if self.wanted.is_some() {
+                self.show_connections(shard);
+            }
             // A shard that accepted nobody, since its messages waited, has to look again.
             turn.worked |= shard.io_mut().tell_others();
             if turn.stopped {
@@ -164,6 +182,7 @@ impl Runner {
                 self.let_others_run(shard).await?;
             } else if !turn.worked {
                 self.wait(shard, turn, now_us).await?;
+                waited_since_us = Some(now_us);
             }
         }
     }
@@ -181,7 +200,7 @@ impl Runner {
     #[inline]
     fn is_wanted(&self) -> bool {
         let control = &self.controls[self.number];
-        control.request() > self.request || control.has_reload()
+        control.request() > self.request || control.has_orders()
     }
 
     /// Lets the executor's other tasks run, and looks after what is not the messages' business.
@@ -210,17 +229,15 @@ impl Runner {
     }
 
     fn carry_out_requests<S: 'static>(&mut self, shard: &mut Shard<RingIo, S>) {
-        if self.controls[self.number].take_reload() {
-            for reload in self.reloads.try_iter() {
-                let Tuning {
-                    settings,
-                    busy_poll_us,
-                    stats_us,
-                } = reload.tuning;
-                shard.reload(settings);
-                self.busy_poll_us = busy_poll_us;
-                self.stats.set_every(stats_us, self.clock.now_us());
-                // Dropping what it came with tells who waits.
+        if self.controls[self.number].take_orders() {
+            while let Ok(order) = self.orders.try_recv() {
+                match order {
+                    Order::Reload { tuning, untaken } => {
+                        self.reload(shard, tuning);
+                        drop(untaken);
+                    }
+                    Order::Show(show) => self.show(shard, show),
+                }
             }
         }
         let request = self.controls[self.number].request();
@@ -231,6 +248,44 @@ impl Runner {
                 STOP => shard.stop(self.clock.now_us()),
                 _ => shard.stop_at_once(self.clock.now_us()),
             }
+        }
+    }
+
+    fn reload<S: 'static>(&mut self, shard: &mut Shard<RingIo, S>, tuning: Tuning) {
+        let Tuning {
+            settings,
+            busy_poll_us,
+            stats_us,
+        } = tuning;
+        shard.reload(settings);
+        self.busy_poll_us = busy_poll_us;
+        self.stats.set_every(stats_us, self.clock.now_us());
+    }
+
+    fn show<S: 'static>(&mut self, shard: &mut Shard<RingIo, S>, show: Show) {
+        let mut snapshot = shard.snapshot(show.empty);
+        snapshot.pace = Pace {
+            up_us: self.clock.now_us(),
+            ..self.pace
+        };
+        shard.io_mut().show(&mut snapshot);
+        if show.connections == 0 {
+            return (show.reply)(snapshot);
+        }
+        // The turns that follow look for the connections.
+        shard.begin_census(show.connections);
+        if let Some((snapshot, reply)) = self.wanted.replace((snapshot, show.reply)) {
+            // There was another census: that one has come to nothing.
+            reply(snapshot);
+        }
+    }
+
+    fn show_connections<S: 'static>(&mut self, shard: &mut Shard<RingIo, S>) {
+        if let Some(connections) = shard.take_census()
+            && let Some((mut snapshot, reply)) = self.wanted.take()
+        {
+            snapshot.connections = connections;
+            reply(snapshot);
         }
     }
 
@@ -261,6 +316,7 @@ impl Runner {
             let now_us = self.clock.now_us();
             if !handling && now_us < sleep_until_us {
                 let timeout = Duration::from_micros(sleep_until_us - now_us);
+                self.pace.parks += 1;
                 shard.io_mut().ring.wait(timeout)?;
             } else {
                 self.park_until(shard, wake_at_us).await?;
@@ -299,6 +355,7 @@ impl Runner {
         if !shard.io_mut().is_due() {
             let timeout_us =
                 (wake_at_us < u64::MAX).then(|| wake_at_us.saturating_sub(self.clock.now_us()));
+            self.pace.parks += 1;
             self.park(shard, timeout_us).await?;
         }
         shard.io_mut().ring.disable_wakeups();

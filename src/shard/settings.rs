@@ -43,6 +43,8 @@ pub struct Settings {
     pub turn_bytes_max: usize,
     /// Asynchronous handlers at work at once.
     pub handlers_max: usize,
+    /// What longer than this is slow, in microseconds: a handler, and a turn.
+    pub slow_us: Option<u64>,
     /// Whether ERROR frames are sent.
     pub reply_errors: bool,
     /// How long a drain may take, in microseconds.
@@ -100,6 +102,7 @@ impl From<&Config> for Settings {
             turn_frames_max: TURN_FRAMES,
             turn_bytes_max: TURN_BYTES,
             handlers_max: config.handlers.async_per_shard as usize,
+            slow_us: us_unless_off(config.handlers.slow_ms),
             reply_errors: config.protocol.errors == ErrorFrames::Reply,
             drain_us: u64::from(config.timeouts.drain_ms) * 1000,
             stop_us: u64::from(config.timeouts.stop_ms) * 1000,

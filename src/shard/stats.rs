@@ -51,7 +51,7 @@ impl Stats {
                 frames_received = counters.frames_received,
                 frames_sent = counters.frames_sent,
                 frames_per_second = per_second(frames, now_us - self.logged_at_us),
-                bad_frames = counters.bad_frames,
+                bad_frames = counters.bad_frames_total(),
                 short_sends = counters.short_sends,
                 receive_pauses = counters.receive_pauses,
                 deferrals = counters.deferrals,

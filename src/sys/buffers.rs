@@ -36,6 +36,8 @@ pub(super) struct Buffers {
     memory: NonNull<u8>,
     /// The ring's tail as the kernel sees it next.
     tail: Cell<u16>,
+    /// The most that were lent at once since it was asked for.
+    lent_peak: Cell<usize>,
 }
 
 impl Buffers {
@@ -48,6 +50,7 @@ impl Buffers {
             entries: allocate(ENTRIES_LAYOUT).cast(),
             memory: allocate(MEMORY_LAYOUT),
             tail: Cell::new(0),
+            lent_peak: Cell::new(0),
         });
         for id in 0..BUFFERS {
             buffers.give_back(id);
@@ -68,11 +71,19 @@ impl Buffers {
     /// registered with, and this is called once for that completion.
     pub(super) unsafe fn lend(self: &Rc<Buffers>, id: u16, len: u32) -> Received {
         assert!(id < BUFFERS && len <= BUFFER_BYTES, "the kernel's promise");
+        // Each that is lent holds one, and the ring one for itself.
+        self.lent_peak
+            .set(self.lent_peak.get().max(Rc::strong_count(self)));
         Received {
             buffers: Some(Rc::clone(self)),
             id,
             len,
         }
+    }
+
+    /// How many were lent at once at most, since it was asked for last.
+    pub(super) fn take_lent_peak(&self) -> usize {
+        self.lent_peak.take()
     }
 
     /// Where a buffer's bytes are.

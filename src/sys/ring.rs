@@ -356,6 +356,11 @@ impl Ring {
         !submissions.is_empty() || submissions.taskrun() || submissions.cq_overflow()
     }
 
+    /// How many receive buffers held bytes at once at most, since it was asked for last.
+    pub(crate) fn take_buffers_peak(&self) -> usize {
+        self.buffers.take_lent_peak()
+    }
+
     /// Whether completions wait to be taken.
     #[inline]
     pub(crate) fn has_events(&mut self) -> bool {

@@ -45,7 +45,7 @@ fn what_a_server_has_counted_adds_up() {
     assert_eq!(counters.closed_total(), 11);
     assert_eq!(counters.frames_received, 10 * 11 + 1);
     assert_eq!(counters.frames_sent, 10 * 11 + 1);
-    assert_eq!(counters.bad_frames, 10);
+    assert_eq!(counters.bad_frames(Reason::UnknownCode), 10);
     let echoes = 100 * (HEADER_BYTES as u64 + 100);
     let received = echoes + 11 * HEADER_BYTES as u64;
     let errors = 10 * (HEADER_BYTES + 4 + "unknown message code 99".len()) as u64;

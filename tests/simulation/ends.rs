@@ -278,7 +278,7 @@ fn judge_totals(run: &mut Run) {
             total(|c| c.frames_received),
             frames_received,
         ),
-        ("bad frames", total(|c| c.bad_frames), bad_frames),
+        ("bad frames", total(Counters::bad_frames_total), bad_frames),
         ("panics", total(|c| c.handler_panics), panics),
     ] {
         assert!(counted <= expected, "{name}: {counted} of {expected}");

@@ -56,6 +56,7 @@ pub(crate) fn settings(class: Class, rate: Option<Rate>, random: &mut Random) ->
             Class::Overload => random.between(1, 3),
             _ => 1_000,
         },
+        slow_us: None,
         reply_errors: random.percent(70),
         drain_us: random.one_of(&[1_000, 300_000, 1_500_000, 5_000_000]),
         stop_us: random.one_of(&[0, 1_000, 100_000, 2_000_000, 30_000_000]),

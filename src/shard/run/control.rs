@@ -1,12 +1,15 @@
-//! What other threads can tell a shard: to go down, and to go by another configuration.
+//! What other threads can tell a shard: to go down, to go by another configuration, and to show how
+//! it is.
 //!
 //! The shard looks at two flags on its way; everything else happens only when one of them is set.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 
 use crate::config::Config;
+use crate::metrics::latency::Latencies;
 use crate::shard::settings::Settings;
+use crate::shard::{Pulse, Snapshot};
 use crate::sys::Doorbell;
 
 /// What can be told to a shard.
@@ -14,10 +17,11 @@ use crate::sys::Doorbell;
 pub(crate) struct Control {
     /// The greatest that was asked for.
     request: AtomicU8,
-    /// Something has been put into `reloads` that was not taken.
-    has_reload: AtomicBool,
-    reloads: mpsc::Sender<Reload>,
+    /// Something has been put into `orders` that was not taken.
+    has_orders: AtomicBool,
+    orders: mpsc::Sender<Order>,
     pub(super) doorbell: Doorbell,
+    pub(super) pulse: Arc<Pulse>,
 }
 
 pub(super) const NO_REQUEST: u8 = 0;
@@ -45,26 +49,46 @@ impl From<&Config> for Tuning {
     }
 }
 
-/// An order to go by something else.
-#[derive(Debug)]
-pub(crate) struct Reload {
-    pub(super) tuning: Tuning,
-    /// Never sent on: that it is gone tells the other end that the shard has taken the order, or has
-    /// ended.
-    _untaken: mpsc::Sender<()>,
+/// What is wanted of a shard, besides going down.
+pub(crate) enum Order {
+    /// Go by this from now on.
+    Reload {
+        tuning: Tuning,
+        /// Never sent on: that it is gone tells the other end that the shard has taken the order, or
+        /// has ended.
+        untaken: mpsc::Sender<()>,
+    },
+    /// Show how it is.
+    Show(Show),
+}
+
+/// An order to show how a shard is.
+pub(crate) struct Show {
+    /// In exchange for the latencies.
+    pub(crate) empty: Latencies,
+    /// As many of its connections in each order of [`CensusBy`](crate::shard::CensusBy); 0 for none.
+    pub(crate) connections: usize,
+    /// Where the snapshot goes; it must not block.
+    pub(crate) reply: Box<dyn FnOnce(Snapshot) + Send>,
 }
 
 impl Control {
-    /// One for the shard that watches this doorbell, and what the shard takes its reloads from.
-    pub(crate) fn new(doorbell: Doorbell) -> (Control, mpsc::Receiver<Reload>) {
-        let (sender, reloads) = mpsc::channel();
+    /// One for the shard that watches this doorbell, and what the shard takes its orders from.
+    pub(crate) fn new(doorbell: Doorbell) -> (Control, mpsc::Receiver<Order>) {
+        let (sender, orders) = mpsc::channel();
         let control = Control {
             request: AtomicU8::new(NO_REQUEST),
-            has_reload: AtomicBool::new(false),
-            reloads: sender,
+            has_orders: AtomicBool::new(false),
+            orders: sender,
             doorbell,
+            pulse: Arc::default(),
         };
-        (control, reloads)
+        (control, orders)
+    }
+
+    /// What the shard shows all the time.
+    pub(crate) fn pulse(&self) -> &Pulse {
+        &self.pulse
     }
 
     /// Has the shard drain.
@@ -84,13 +108,18 @@ impl Control {
 
     /// Has the shard go by this from now on. `untaken` is dropped when it does, or has ended.
     pub(crate) fn reload(&self, tuning: Tuning, untaken: mpsc::Sender<()>) {
-        let reload = Reload {
-            tuning,
-            _untaken: untaken,
-        };
-        // A shard that has ended goes by nothing.
-        if self.reloads.send(reload).is_ok() {
-            self.has_reload.store(true, Ordering::Release);
+        self.order(Order::Reload { tuning, untaken });
+    }
+
+    /// Has the shard show how it is. One that has ended drops the order.
+    pub(crate) fn show(&self, show: Show) {
+        self.order(Order::Show(show));
+    }
+
+    fn order(&self, order: Order) {
+        // A shard that has ended obeys nobody.
+        if self.orders.send(order).is_ok() {
+            self.has_orders.store(true, Ordering::Release);
             self.doorbell.ring();
         }
     }
@@ -106,12 +135,12 @@ impl Control {
     }
 
     #[inline]
-    pub(super) fn has_reload(&self) -> bool {
-        self.has_reload.load(Ordering::Relaxed)
+    pub(super) fn has_orders(&self) -> bool {
+        self.has_orders.load(Ordering::Relaxed)
     }
 
-    /// Whether there are reloads to take, which the caller is to do now.
-    pub(super) fn take_reload(&self) -> bool {
-        self.has_reload() && self.has_reload.swap(false, Ordering::Acquire)
+    /// Whether there are orders to take, which the caller is to do now.
+    pub(super) fn take_orders(&self) -> bool {
+        self.has_orders() && self.has_orders.swap(false, Ordering::Acquire)
     }
 }

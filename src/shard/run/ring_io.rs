@@ -16,6 +16,7 @@ use super::GUARD_US;
 use super::parking::Finished;
 use crate::config::bounds;
 use crate::handler::{ConnectionId, HandlerOutcome, HandlerTask};
+use crate::shard::Snapshot;
 use crate::shard::io::{Arrival, Completion, Failure, Io, Message, Operation, SendBuffer};
 use crate::shard::mesh::Mesh;
 use crate::shard::settings::BULK_BYTES;
@@ -84,6 +85,12 @@ impl RingIo {
         let was_congested = self.mesh.is_congested();
         self.mesh.flush();
         was_congested && !self.mesh.is_congested()
+    }
+
+    /// Adds what the shard itself does not know.
+    pub(super) fn show(&self, snapshot: &mut Snapshot) {
+        snapshot.gauges.buffers_peak = self.ring.take_buffers_peak() as u64;
+        snapshot.mesh = self.mesh.counts();
     }
 
     /// Ends the handlers that are still at work.
