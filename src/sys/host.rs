@@ -15,7 +15,7 @@ const KERNEL_MIN: (u32, u32) = (6, 1);
 const REGISTERED_FILES_KERNEL_MIN: (u32, u32) = (6, 13);
 
 /// What glommio's executor insists on, in bytes.
-const MEMLOCK_BYTES_MIN: u64 = 512 * 1024;
+pub(crate) const MEMLOCK_BYTES_MIN: u64 = 512 * 1024;
 
 /// Descriptors that the process takes for itself, and that each shard takes (the rings and
 /// eventfds of its executor and its own, and its doorbell) besides its listeners, before the first
@@ -63,17 +63,27 @@ pub(crate) enum Lack {
 
 /// What was seen of the host.
 #[derive(Clone, Debug)]
-struct Seen {
+pub(crate) struct Seen {
     /// As in `uname -r`.
-    kernel: String,
+    pub(crate) kernel: String,
     /// kernel.io_uring_disabled, where the kernel has it.
-    disabled: Option<u8>,
+    pub(crate) disabled: Option<u8>,
     /// Whether a seccomp filter stands over this process.
-    filtered: bool,
+    pub(crate) filtered: bool,
     /// The error of making a ring like the shards' own.
-    ring: Option<i32>,
-    memlock_bytes: u64,
-    files: u64,
+    pub(crate) ring: Option<i32>,
+    pub(crate) memlock_bytes: u64,
+    pub(crate) files: u64,
+}
+
+impl Seen {
+    /// As a process sees it that has lost root's rights, if the kernel then lets it make no ring.
+    pub(crate) fn without_ring_rights(self) -> Seen {
+        Seen {
+            ring: self.ring.or(Some(libc::EPERM)),
+            ..self
+        }
+    }
 }
 
 /// Looks at this host. Gives back all that it lacks for so many shards with so many addresses.
@@ -105,7 +115,8 @@ pub(crate) fn registered_files_max(sockets: usize) -> u32 {
     registered_max(&kernel(), file_limit(), sockets)
 }
 
-fn registered_max(kernel: &str, file_limit: u64, sockets: usize) -> u32 {
+/// The same for this release of the kernel and this limit of open files.
+pub(crate) fn registered_max(kernel: &str, file_limit: u64, sockets: usize) -> u32 {
     if kernel_version(kernel).is_none_or(|version| version < REGISTERED_FILES_KERNEL_MIN) {
         return 0;
     }
@@ -131,12 +142,21 @@ pub(crate) fn connections_per_shard(file_limit: u64, shards: usize, addresses: u
     connections / shards
 }
 
+/// Descriptors for so many shards with so many addresses and connections each: the least limit of
+/// open files for which [`connections_per_shard`] gives back so many.
+pub(crate) fn files_for(connections: u64, shards: usize, addresses: usize) -> u64 {
+    let shards = (shards as u64).max(1);
+    let without = needed_files(shards, addresses as u64) - shards;
+    without.saturating_add(connections.saturating_mul(shards))
+}
+
 /// Descriptors for so many shards with so many listeners and one connection each.
 fn needed_files(shards: u64, addresses: u64) -> u64 {
     FILES_OF_PROCESS + shards * (FILES_OF_SHARD + addresses + 1)
 }
 
-fn look() -> Seen {
+/// Looks at this host.
+pub(crate) fn look() -> Seen {
     let text = |path| std::fs::read_to_string(path).unwrap_or_default();
     Seen {
         kernel: kernel(),
@@ -163,7 +183,8 @@ fn try_ring() -> Option<i32> {
         .map(|errno| errno.unwrap_or(0))
 }
 
-fn judge(seen: &Seen, shards: usize, addresses: usize) -> Vec<Lack> {
+/// All that a host lacks of which this was seen, for so many shards with so many addresses.
+pub(crate) fn judge(seen: &Seen, shards: usize, addresses: usize) -> Vec<Lack> {
     let mut lacks = Vec::new();
     let old = kernel_version(&seen.kernel).is_some_and(|version| version < KERNEL_MIN);
     if old {
@@ -302,6 +323,9 @@ mod tests {
     fn the_file_limit_is_shared_among_the_shards() {
         assert_eq!(connections_per_shard(1024, 2, 3), (1024 - 32 - 58) / 2);
         assert_eq!(connections_per_shard(10, 2, 1), 0);
+        let least = files_for(500, 2, 3);
+        assert_eq!(connections_per_shard(least, 2, 3), 500);
+        assert_eq!(connections_per_shard(least - 1, 2, 3), 499);
     }
 
     #[test]

@@ -1,0 +1,238 @@
+//! Reads the host: what files tell, from below a root, and what only the kernel does.
+//!
+//! Nothing is changed, but for this process's own limit of open files. What can't be read is left
+//! out and so told as unseen.
+
+mod cards;
+mod cgroup;
+mod holder;
+mod tree;
+
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use nix::unistd::{User, getgrouplist};
+
+use super::facts::{
+    Address, Area, Cpus, Facts, Kernel, Lack, Limits, Memory, Network, Problem, ProblemKind,
+    shards_asked,
+};
+use crate::config::{Config, Process};
+use crate::process::identity::{self, IdentityError};
+use crate::process::worker::{StartError, placement};
+use crate::sys::{cpus, host, socket};
+use tree::Tree;
+
+/// What no file tells.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) seen: host::Seen,
+    pub(super) allowed: Vec<usize>,
+    pub(super) parallelism: usize,
+    pub(super) placement: Result<Vec<Option<usize>>, StartError>,
+    /// What is said against listening on each address of `server.listen`.
+    pub(super) listening: Vec<(SocketAddr, Option<io::Error>)>,
+    pub(super) user_problem: Option<IdentityError>,
+    /// The groups of a user other than root that the server is to become.
+    pub(super) groups: Option<Vec<u32>>,
+    pub(super) host_name: String,
+}
+
+impl Asked {
+    /// What the kernel tells this process, as it would a server with this configuration.
+    pub(super) fn of_this_process(config: &Config) -> Asked {
+        host::raise_file_limit();
+        Asked {
+            seen: host::look(),
+            allowed: cpus::allowed().unwrap_or_default(),
+            parallelism: cpus::parallelism(),
+            placement: placement(config),
+            listening: config
+                .server
+                .listen
+                .iter()
+                .map(|&address| (address, try_address(address).err()))
+                .collect(),
+            user_problem: identity::check(&config.process).err(),
+            groups: groups(&config.process),
+            host_name: rustix::system::uname()
+                .nodename()
+                .to_string_lossy()
+                .into_owned(),
+        }
+    }
+}
+
+/// Takes an address as the server's start does, and lets it go. Without a socket that listens, so
+/// that nobody is let in; but where the kernel is to choose the port, there is none otherwise.
+fn try_address(address: SocketAddr) -> io::Result<()> {
+    let sockets = usize::from(address.port() == 0);
+    socket::listen(address, 1, sockets).map(drop)
+}
+
+fn groups(process: &Process) -> Option<Vec<u32>> {
+    let user = User::from_name(process.user()?).ok()??;
+    if user.uid.is_root() {
+        return None;
+    }
+    let name = CString::new(user.name).ok()?;
+    let groups = getgrouplist(&name, user.gid).ok()?;
+    Some(groups.into_iter().map(nix::unistd::Gid::as_raw).collect())
+}
+
+/// Puts together what the files below `root` and the kernel tell.
+pub(super) fn look(root: &Path, asked: Asked, config: &Config) -> Facts {
+    let tree = Tree::new(root);
+    let addresses = config.server.listen.len();
+    let shards = match &asked.placement {
+        Ok(placed) => placed.len(),
+        Err(_) => shards_asked(config.shards.count, asked.parallelism),
+    };
+    let seen = as_user(asked.seen, asked.groups.as_deref(), &tree);
+    let connections = u64::from(config.limits.connections);
+    Facts {
+        lacks: host::judge(&seen, shards, addresses)
+            .iter()
+            .map(lack)
+            .collect(),
+        user_problem: asked.user_problem,
+        limits: Limits {
+            memlock_bytes: seen.memlock_bytes,
+            memlock_bytes_min: host::MEMLOCK_BYTES_MIN,
+            files: seen.files,
+            files_min: host::files_for(1, shards, addresses),
+            files_wanted: host::files_for(connections, shards, addresses),
+            connections: host::connections_per_shard(seen.files, shards, addresses),
+            nr_open: tree.number("proc/sys/fs/nr_open"),
+        },
+        kernel: kernel(&tree, seen),
+        cpus: Cpus {
+            quota: cgroup::quota(&tree, &asked.host_name),
+            siblings: of_each(&asked.allowed, |cpu| {
+                tree.cpus(&format!(
+                    "sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"
+                ))
+            }),
+            governors: of_each(&asked.allowed, |cpu| {
+                tree.word(&format!(
+                    "sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_governor"
+                ))
+            }),
+            allowed: asked.allowed,
+            parallelism: asked.parallelism,
+            placement: asked.placement,
+        },
+        memory: memory(&tree),
+        network: network(&tree, asked.listening),
+    }
+}
+
+/// What is seen after the rights of root are given up: kernel.io_uring_disabled = 1 lets root and
+/// one group have rings.
+fn as_user(seen: host::Seen, groups: Option<&[u32]>, tree: &Tree) -> host::Seen {
+    let group: Option<u32> = tree.number("proc/sys/kernel/io_uring_group");
+    match groups {
+        Some(groups)
+            if seen.disabled == Some(1) && !group.is_some_and(|group| groups.contains(&group)) =>
+        {
+            seen.without_ring_rights()
+        }
+        _ => seen,
+    }
+}
+
+fn lack(lack: &host::Lack) -> Lack {
+    Lack {
+        area: match lack {
+            host::Lack::Kernel { .. } => Area::Kernel,
+            host::Lack::Disabled { .. } => Area::Switch,
+            host::Lack::Seccomp => Area::Seccomp,
+            host::Lack::NotBuilt | host::Lack::Refused { .. } => Area::Ring,
+            host::Lack::Memlock { .. } => Area::Memlock,
+            host::Lack::Files { .. } => Area::Files,
+        },
+        sentence: lack.to_string(),
+    }
+}
+
+fn kernel(tree: &Tree, seen: host::Seen) -> Kernel {
+    let clock = |file| {
+        tree.word(&format!(
+            "sys/devices/system/clocksource/clocksource0/{file}"
+        ))
+    };
+    let clocks = clock("available_clocksource").unwrap_or_default();
+    Kernel {
+        registers: host::registered_max(&seen.kernel, 1, 1) > 0,
+        release: seen.kernel,
+        disabled: seen.disabled,
+        filtered: seen.filtered,
+        clock: clock("current_clocksource"),
+        clocks: clocks.split_whitespace().map(str::to_owned).collect(),
+    }
+}
+
+fn of_each<T>(cpus: &[usize], read: impl Fn(usize) -> Option<T>) -> BTreeMap<usize, T> {
+    let known = cpus.iter().filter_map(|&cpu| Some((cpu, read(cpu)?)));
+    known.collect()
+}
+
+fn memory(tree: &Tree) -> Memory {
+    let huge_pages = tree.word("sys/kernel/mm/transparent_hugepage/enabled");
+    let chosen = |modes: String| {
+        let (_, behind) = modes.split_once('[')?;
+        Some(behind.split_once(']')?.0.to_owned())
+    };
+    let folder = "sys/devices/system/node";
+    let node = |name: String| {
+        let node = name.strip_prefix("node")?.parse().ok()?;
+        // A node without CPUs is memory alone: nothing runs there.
+        Some((node, tree.cpus(&format!("{folder}/{name}/cpulist"))?))
+    };
+    Memory {
+        huge_pages: huge_pages.and_then(chosen),
+        nodes: tree.names(folder).into_iter().filter_map(node).collect(),
+    }
+}
+
+fn network(tree: &Tree, listening: Vec<(SocketAddr, Option<io::Error>)>) -> Network {
+    let range = tree.word("proc/sys/net/ipv4/ip_local_port_range");
+    let ports = |range: String| {
+        let mut ports = range.split_whitespace().map(str::parse);
+        Some((ports.next()?.ok()?, ports.next()?.ok()?))
+    };
+    Network {
+        addresses: listening
+            .into_iter()
+            .map(|(address, error)| self::address(tree, address, error))
+            .collect(),
+        somaxconn: tree.number("proc/sys/net/core/somaxconn"),
+        port_range: range.and_then(ports),
+        reserved_ports: tree
+            .word("proc/sys/net/ipv4/ip_local_reserved_ports")
+            .unwrap_or_default(),
+        cards: cards::cards(tree),
+        irqbalance: tree
+            .processes()
+            .any(|pid| tree.word(&format!("proc/{pid}/comm")).as_deref() == Some("irqbalance")),
+    }
+}
+
+fn address(tree: &Tree, address: SocketAddr, error: Option<io::Error>) -> Address {
+    let problem = error.map(|error| Problem {
+        kind: match error.kind() {
+            io::ErrorKind::AddrInUse => ProblemKind::InUse(holder::of_port(tree, address.port())),
+            io::ErrorKind::AddrNotAvailable => ProblemKind::NoSuchAddress,
+            io::ErrorKind::PermissionDenied => ProblemKind::Privileged,
+            _ => ProblemKind::Other,
+        },
+        sentence: StartError::Listen { address, error }.to_string(),
+    });
+    Address { address, problem }
+}
+
+#[cfg(test)]
+mod tests;
