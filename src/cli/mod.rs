@@ -2,6 +2,7 @@
 
 mod check;
 mod control;
+mod doctor;
 mod load;
 mod master;
 mod patience;
@@ -49,6 +50,8 @@ enum Command {
     Load(load::Arguments),
     /// Lay the reports of several load runs over one another
     Report(report::Arguments),
+    /// Look at this host: what is wrong with it for a server, and what mends it
+    Doctor(doctor::Arguments),
     /// Stop the running server soon: replies that are queued are flushed
     Stop(control::Arguments),
     /// Drain the running server: requests are answered, then it ends
@@ -141,6 +144,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Send(arguments) => send::run(&arguments),
         Command::Load(arguments) => load::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),
+        Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Stop(arguments) => control::go_down(&arguments, Signal::TERM),
         Command::Quit(arguments) => control::go_down(&arguments, Signal::QUIT),
         Command::Reload(arguments) => control::ask(&arguments, Signal::HUP),
