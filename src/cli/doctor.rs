@@ -133,6 +133,9 @@ fn summary(diagnosis: &Diagnosis) -> String {
     if any(&["--set "]) {
         text += "\n--set goes behind `corelane`, or what it sets into the configuration file.";
     }
+    if any(&["ulimit"]) {
+        text += "\nulimit is for servers that its shell starts; a unit has limits of its own.";
+    }
     if any(&["sysctl -w", "echo ", "cpupower"]) {
         text += "\nWhat sysctl, echo and cpupower set is lost at the next boot, unless /etc/sysctl.d or \
                  a unit sets it.";

@@ -156,6 +156,8 @@ pub(super) struct Problem {
 pub(super) enum ProblemKind {
     /// Somebody listens there; who it is, where that can be seen.
     InUse(Option<Holder>),
+    /// The server itself listens there by this other address, which comes first.
+    Overlaps(SocketAddr),
     NoSuchAddress,
     Privileged,
     Other,

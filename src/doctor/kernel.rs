@@ -47,7 +47,7 @@ fn switch(facts: &Facts) -> Check {
         return topic.fatal(is, mend);
     }
     if facts.lack(Area::Seccomp).is_some() {
-        return topic.open("can't be told: the seccomp filter comes first");
+        return topic.open("can't be told: seccomp comes first");
     }
     match disabled {
         Some(1) => topic.good("allowed to this user: io_uring_disabled = 1"),

@@ -14,7 +14,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use nix::unistd::{User, getgrouplist};
+use nix::errno::Errno;
+use nix::unistd::{User, getgrouplist, getuid};
 
 use super::facts::{
     Address, Area, Cpus, Facts, Kernel, Lack, Limits, Memory, Network, Problem, ProblemKind,
@@ -50,13 +51,8 @@ impl Asked {
             allowed: cpus::allowed().unwrap_or_default(),
             parallelism: cpus::parallelism(),
             placement: placement(config),
-            listening: config
-                .server
-                .listen
-                .iter()
-                .map(|&address| (address, try_address(address).err()))
-                .collect(),
-            user_problem: identity::check(&config.process).err(),
+            listening: try_addresses(&config.server.listen),
+            user_problem: user_problem(&config.process),
             groups: groups(&config.process),
             host_name: rustix::system::uname()
                 .nodename()
@@ -66,11 +62,45 @@ impl Asked {
     }
 }
 
+fn try_addresses(addresses: &[SocketAddr]) -> Vec<(SocketAddr, Option<io::Error>)> {
+    let tried = addresses.iter().enumerate().map(|(at, &address)| {
+        // Nothing listens here that could stand in the way of the next, as it would in a server.
+        let stands_in_the_way = addresses[..at].iter().any(|&other| collide(other, address));
+        let in_use = stands_in_the_way.then(|| io::ErrorKind::AddrInUse.into());
+        (address, in_use.or_else(|| try_address(address).err()))
+    });
+    tried.collect()
+}
+
+/// Whether one server can't listen on both: those of IPv6 are for IPv6 alone.
+fn collide(one: SocketAddr, other: SocketAddr) -> bool {
+    one.port() != 0 && one.is_ipv4() == other.is_ipv4() && overlap(one, other)
+}
+
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let (this, that) = (one.ip(), other.ip());
+    one.port() == other.port() && (this == that || this.is_unspecified() || that.is_unspecified())
+}
+
 /// Takes an address as the server's start does, and lets it go. Without a socket that listens, so
 /// that nobody is let in; but where the kernel is to choose the port, there is none otherwise.
 fn try_address(address: SocketAddr) -> io::Result<()> {
     let sockets = usize::from(address.port() == 0);
     socket::listen(address, 1, sockets).map(drop)
+}
+
+/// What the start says against the user, as far as it can be told without becoming that user: it
+/// takes root.
+fn user_problem(process: &Process) -> Option<IdentityError> {
+    if let Err(error) = identity::check(process) {
+        return Some(error);
+    }
+    let user = User::from_name(process.user()?).ok()??;
+    let is_refused = !getuid().is_root() && user.uid != getuid();
+    is_refused.then(|| IdentityError::Refused {
+        user: user.name,
+        error: Errno::EPERM.into(),
+    })
 }
 
 fn groups(process: &Process) -> Option<Vec<u32>> {
@@ -204,11 +234,13 @@ fn network(tree: &Tree, listening: Vec<(SocketAddr, Option<io::Error>)>) -> Netw
         let mut ports = range.split_whitespace().map(str::parse);
         Some((ports.next()?.ok()?, ports.next()?.ok()?))
     };
+    let addresses: Vec<SocketAddr> = listening.iter().map(|(address, _)| *address).collect();
+    let address = |(at, (address, error)): (usize, (SocketAddr, Option<io::Error>))| Address {
+        address,
+        problem: error.map(|error| problem(tree, address, error, &addresses[..at])),
+    };
     Network {
-        addresses: listening
-            .into_iter()
-            .map(|(address, error)| self::address(tree, address, error))
-            .collect(),
+        addresses: listening.into_iter().enumerate().map(address).collect(),
         somaxconn: tree.number("proc/sys/net/core/somaxconn"),
         port_range: range.and_then(ports),
         reserved_ports: tree
@@ -221,17 +253,19 @@ fn network(tree: &Tree, listening: Vec<(SocketAddr, Option<io::Error>)>) -> Netw
     }
 }
 
-fn address(tree: &Tree, address: SocketAddr, error: Option<io::Error>) -> Address {
-    let problem = error.map(|error| Problem {
-        kind: match error.kind() {
-            io::ErrorKind::AddrInUse => ProblemKind::InUse(holder::of_port(tree, address.port())),
-            io::ErrorKind::AddrNotAvailable => ProblemKind::NoSuchAddress,
-            io::ErrorKind::PermissionDenied => ProblemKind::Privileged,
+/// What keeps a server from an address, where it listens on `earlier` already.
+fn problem(tree: &Tree, address: SocketAddr, error: io::Error, earlier: &[SocketAddr]) -> Problem {
+    let own = earlier.iter().find(|&&other| collide(other, address));
+    Problem {
+        kind: match (error.kind(), own) {
+            (io::ErrorKind::AddrInUse, Some(own)) => ProblemKind::Overlaps(*own),
+            (io::ErrorKind::AddrInUse, None) => ProblemKind::InUse(holder::of(tree, address)),
+            (io::ErrorKind::AddrNotAvailable, _) => ProblemKind::NoSuchAddress,
+            (io::ErrorKind::PermissionDenied, _) => ProblemKind::Privileged,
             _ => ProblemKind::Other,
         },
         sentence: StartError::Listen { address, error }.to_string(),
-    });
-    Address { address, problem }
+    }
 }
 
 #[cfg(test)]

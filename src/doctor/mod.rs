@@ -1,6 +1,6 @@
 //! What is wrong with this host for a server, and the command that mends it.
 //!
-//! Looking and judging are apart: [`look`] reads the host once and touches nothing, and each group
+//! Looking and judging are apart: `look` reads the host once and touches nothing, and each group
 //! of judgements is a pure function of what was seen and the configuration. Whether a server would
 //! start is judged by the very code that its start uses; all else is advice. What the host does
 //! not show is called unseen, never good.

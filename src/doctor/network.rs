@@ -35,6 +35,10 @@ fn address(address: &Address) -> Check {
                     topic.fatal(format!("{name} listens there, process {pid}"), look)
                 }
                 ProblemKind::InUse(None) => topic.fatal("another program listens there", look),
+                ProblemKind::Overlaps(other) => topic.fatal(
+                    format!("within {other}, which comes first"),
+                    "take one of the two out of server.listen",
+                ),
                 ProblemKind::NoSuchAddress => topic.fatal(
                     "no address of this host",
                     "ip -brief address   # has those of this host",
@@ -53,12 +57,16 @@ fn address(address: &Address) -> Check {
 
 fn user(facts: &Facts, config: &Config) -> Option<Check> {
     let user = config.process.user()?;
-    let topic = Topic::new("user", "that of process.user exists");
+    let topic = Topic::new("user", "one that the server can become");
     Some(match &facts.user_problem {
         None => topic.good(user),
         Some(IdentityError::Unknown { user }) => topic.fatal(
             format!("no user {user}"),
             format!("useradd --system --no-create-home {user}"),
+        ),
+        Some(IdentityError::Refused { user, .. }) => topic.fatal(
+            format!("only root can become {user}"),
+            "sudo corelane   # becomes that user itself",
         ),
         Some(error) => topic.fatal(error.to_string(), format!("getent passwd {user}")),
     })

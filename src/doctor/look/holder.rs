@@ -1,20 +1,23 @@
-//! Who listens on a port.
+//! Who listens on an address.
 
 use std::collections::HashSet;
 use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::super::facts::Holder;
+use super::overlap;
 use super::tree::Tree;
 
 /// LISTEN, as /proc/net/tcp writes it.
 const LISTENING: &str = "0A";
 
-/// A process that listens on the port; `None` where none can be seen, as another user's can't.
-pub(super) fn of_port(tree: &Tree, port: u16) -> Option<Holder> {
+/// A process that listens on the address, or one that holds it; `None` where none can be seen, as
+/// another user's can't.
+pub(super) fn of(tree: &Tree, address: SocketAddr) -> Option<Holder> {
     let sockets: HashSet<String> = ["proc/net/tcp", "proc/net/tcp6"]
         .into_iter()
         .filter_map(|file| tree.text(file))
-        .flat_map(|table| listening(&table, port))
+        .flat_map(|table| listening(&table, address))
         .collect();
     if sockets.is_empty() {
         return None;
@@ -47,15 +50,29 @@ pub(super) fn of_port(tree: &Tree, port: u16) -> Option<Holder> {
         .cloned()
 }
 
-/// The sockets that listen on a port, as links to them read.
-fn listening(table: &str, port: u16) -> Vec<String> {
+/// The sockets that listen on an address, as links to them read.
+fn listening(table: &str, address: SocketAddr) -> Vec<String> {
     let socket = |line: &str| {
         let fields: Vec<&str> = line.split_whitespace().collect();
-        let (_, local_port) = fields.get(1)?.rsplit_once(':')?;
-        let is_it =
-            u16::from_str_radix(local_port, 16) == Ok(port) && fields.get(3) == Some(&LISTENING);
+        let local = parsed(fields.get(1)?)?;
+        let is_it = overlap(local, address) && fields.get(3) == Some(&LISTENING);
         let inode = fields.get(9)?;
         is_it.then(|| format!("socket:[{inode}]"))
     };
     table.lines().skip(1).filter_map(socket).collect()
+}
+
+/// An address as in /proc/net/tcp: words of 32 bits as they are in memory, and the port.
+fn parsed(text: &str) -> Option<SocketAddr> {
+    let (ip, port) = text.split_once(':')?;
+    let mut bytes = Vec::new();
+    for word in ip.as_bytes().chunks(8) {
+        let word = u32::from_str_radix(str::from_utf8(word).ok()?, 16).ok()?;
+        bytes.extend(word.to_ne_bytes());
+    }
+    let ip = match <[u8; 4]>::try_from(bytes.as_slice()) {
+        Ok(bytes) => IpAddr::from(Ipv4Addr::from(bytes)),
+        Err(_) => IpAddr::from(Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?)),
+    };
+    Some(SocketAddr::new(ip, u16::from_str_radix(port, 16).ok()?))
 }

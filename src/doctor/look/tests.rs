@@ -266,38 +266,63 @@ fn a_card_has_a_node_and_interrupts() {
 
 #[test]
 fn who_listens_is_found() {
-    let line = |port: &str, state: &str, inode: &str| {
-        format!(
-            "   0: 0100007F:{port} 00000000:0000 {state} 00000000:00000000 00:00000000 00000000  0  0 {inode} 1\n"
-        )
+    let line = |address: &str, state: &str, inode: &str| {
+        format!(" 0: {address} 00000000:0000 {state} 0:0 00:0 0  0  0 {inode} 1\n")
     };
     let table = [
+        "sl  local_address\n".to_owned(),
+        line("0100007F:21FC", "0A", "5"),
+        line("0100007F:21FC", "01", "6"),
+        line("0100007F:21FD", "0A", "7"),
+        line("00000000:21FE", "0A", "8"),
+    ];
+    let table_of_ipv6 = [
         "sl\n".to_owned(),
-        line("21FC", "0A", "5"),
-        line("21FC", "01", "6"),
-        line("21FD", "0A", "7"),
-    ]
-    .concat();
+        line("00000000000000000000000001000000:21FC", "0A", "9"),
+    ];
     let root = root(&[
-        ("proc/net/tcp", &table),
+        ("proc/net/tcp", &table.concat()),
+        ("proc/net/tcp6", &table_of_ipv6.concat()),
         ("proc/self/comm", "corelane\n"),
         ("proc/1/comm", "systemd\n"),
         ("proc/20/comm", "corelane\n"),
         ("proc/21/comm", "corelane\n"),
         ("proc/30/comm", "nginx\n"),
     ]);
-    link(&root, "proc/21/fd/3", "socket:[5]");
-    link(&root, "proc/20/fd/9", "socket:[5]");
-    link(&root, "proc/30/fd/3", "socket:[6]");
+    let holds = |pid: u32, descriptor: u32, inode: u32| {
+        let path = format!("proc/{pid}/fd/{descriptor}");
+        link(&root, &path, &format!("socket:[{inode}]"));
+    };
+    holds(21, 3, 5);
+    holds(20, 9, 5);
+    holds(30, 3, 6);
+    holds(30, 4, 8);
+    holds(30, 5, 9);
     let tree = Tree::new(root.path());
+    let found = |address: &str| holder::of(&tree, address.parse().unwrap());
     let holder = |pid, name: &str, is_ours| {
         let name = name.to_owned();
         Some(Holder { pid, name, is_ours })
     };
-    assert_eq!(holder::of_port(&tree, 8700), holder(20, "corelane", true));
-    link(&root, "proc/1/fd/40", "socket:[5]");
-    assert_eq!(holder::of_port(&tree, 8700), holder(1, "systemd", true));
-    link(&root, "proc/30/fd/4", "socket:[5]");
-    assert_eq!(holder::of_port(&tree, 8700), holder(30, "nginx", false));
-    assert_eq!(holder::of_port(&tree, 8701), None);
+    assert_eq!(found("127.0.0.1:8700"), holder(20, "corelane", true));
+    assert_eq!(found("127.0.0.2:8700"), None);
+    assert_eq!(found("127.0.0.1:8701"), None, "its process can't be seen");
+    assert_eq!(found("127.0.0.1:8702"), holder(30, "nginx", false));
+    assert_eq!(found("[::1]:8700"), holder(30, "nginx", false));
+    assert_eq!(found("[::2]:8700"), None);
+    holds(1, 40, 5);
+    assert_eq!(found("127.0.0.1:8700"), holder(1, "systemd", true));
+    holds(30, 6, 5);
+    assert_eq!(found("0.0.0.0:8700"), holder(30, "nginx", false));
+}
+
+#[test]
+fn addresses_collide_if_one_contains_the_other() {
+    let both = |one: &str, other: &str| collide(one.parse().unwrap(), other.parse().unwrap());
+    assert!(both("127.0.0.1:1", "127.0.0.1:1"));
+    assert!(both("0.0.0.0:1", "127.0.0.1:1") && both("[::1]:1", "[::]:1"));
+    assert!(!both("127.0.0.2:1", "127.0.0.1:1"));
+    assert!(!both("0.0.0.0:1", "0.0.0.0:2"));
+    assert!(!both("0.0.0.0:1", "[::]:1"));
+    assert!(!both("0.0.0.0:0", "127.0.0.1:0"));
 }

@@ -61,6 +61,10 @@ fn an_address_may_be_wrong_in_other_ways() {
         (foreign.verdict, foreign.is.as_str()),
         (Fatal, "no address of this host")
     );
+    let own = with_problem(ProblemKind::Overlaps(([127, 0, 0, 1], 8700).into()));
+    let is = "within 127.0.0.1:8700, which comes first";
+    let mend = Some("take one of the two out of server.listen");
+    assert_says(&own, Fatal, is, mend);
     let other = with_problem(ProblemKind::Other);
     assert_eq!((other.verdict, other.is.as_str()), (Fatal, "cannot listen"));
 }
@@ -81,6 +85,19 @@ fn a_user_is_judged_where_one_is_named() {
     });
     let mend = Some("useradd --system --no-create-home corelane");
     assert_says(of(&none, "user"), Fatal, "no user corelane", mend);
+    let refused = checks(&user, |facts| {
+        facts.user_problem = Some(IdentityError::Refused {
+            user: "corelane".to_owned(),
+            error: std::io::ErrorKind::PermissionDenied.into(),
+        });
+    });
+    let mend = Some("sudo corelane   # becomes that user itself");
+    assert_says(
+        of(&refused, "user"),
+        Fatal,
+        "only root can become corelane",
+        mend,
+    );
 }
 
 #[test]
