@@ -219,6 +219,14 @@ fn a_user_that_is_not_there_is_refused_by_both() {
 }
 
 #[test]
+fn files_that_cannot_be_written_are_refused_by_both() {
+    let log = "log.file=/no-such-folder/corelane.log";
+    assert_refused("true", &[MODEST[0], MODEST[1], MODEST[2], log], "log file");
+    let pid = "process.pid_file=/no-such-folder/pid";
+    assert_refused("true", &[MODEST[0], MODEST[1], MODEST[2], pid], "pid file");
+}
+
+#[test]
 fn wrong_words_and_configurations_are_the_callers() {
     for words in [
         &["doctor", "--set", "limits.connections=0"][..],

@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 
 use crate::config::{Config, CpuList, ShardCount};
 use crate::process::identity::IdentityError;
+use crate::process::logging::LogError;
+use crate::process::pid_file::PidFileError;
 use crate::process::worker::StartError;
 
 #[derive(Debug)]
@@ -17,8 +19,17 @@ pub(super) struct Facts {
     pub(super) network: Network,
     /// What the host lacks, as the server's start judges it.
     pub(super) lacks: Vec<Lack>,
-    /// Why the server can't become the user of `process.user`.
-    pub(super) user_problem: Option<IdentityError>,
+    pub(super) process: Process,
+}
+
+/// What the start says against the process around the shards.
+#[derive(Debug, Default)]
+pub(super) struct Process {
+    pub(super) user: Option<IdentityError>,
+    pub(super) log_file: Option<LogError>,
+    pub(super) pid_file: Option<PidFileError>,
+    /// A server like this one, which holds the pid file.
+    pub(super) pid_file_holder: Option<Holder>,
 }
 
 /// Something that the host lacks.
@@ -201,17 +212,14 @@ impl Address {
 impl Facts {
     /// Why a server would not start, in its own words and in the order of its start.
     pub(super) fn refusals(&self) -> Vec<String> {
-        let mut refusals: Vec<String> = self
-            .cpus
-            .placement
-            .as_ref()
-            .err()
-            .map(ToString::to_string)
-            .into_iter()
-            .collect();
+        let process = &self.process;
+        let mut refusals = Vec::new();
+        refusals.extend(process.log_file.as_ref().map(ToString::to_string));
+        refusals.extend(process.pid_file.as_ref().map(ToString::to_string));
+        refusals.extend(self.cpus.placement.as_ref().err().map(ToString::to_string));
         let addresses = self.network.addresses.iter().filter_map(Address::refusal);
         refusals.extend(addresses.map(|problem| problem.sentence.clone()));
-        refusals.extend(self.user_problem.as_ref().map(ToString::to_string));
+        refusals.extend(process.user.as_ref().map(ToString::to_string));
         if !self.lacks.is_empty() {
             let lacks = self
                 .lacks

@@ -6,23 +6,20 @@
 mod cards;
 mod cgroup;
 mod holder;
+mod process;
 mod tree;
 
 use std::collections::BTreeMap;
-use std::ffi::CString;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use nix::errno::Errno;
-use nix::unistd::{User, getgrouplist, getuid};
-
 use super::facts::{
-    Address, Area, Cpus, Facts, Kernel, Lack, Limits, Memory, Network, Problem, ProblemKind,
+    self, Address, Area, Cpus, Facts, Kernel, Lack, Limits, Memory, Network, Problem, ProblemKind,
     shards_asked,
 };
-use crate::config::{Config, Process};
-use crate::process::identity::{self, IdentityError};
+use crate::config::Config;
+use crate::process::pid_file::PidFileError;
 use crate::process::worker::{StartError, placement};
 use crate::sys::{cpus, host, socket};
 use tree::Tree;
@@ -36,7 +33,7 @@ pub(super) struct Asked {
     pub(super) placement: Result<Vec<Option<usize>>, StartError>,
     /// What is said against listening on each address of `server.listen`.
     pub(super) listening: Vec<(SocketAddr, Option<io::Error>)>,
-    pub(super) user_problem: Option<IdentityError>,
+    pub(super) process: facts::Process,
     /// The groups of a user other than root that the server is to become.
     pub(super) groups: Option<Vec<u32>>,
     pub(super) host_name: String,
@@ -52,8 +49,8 @@ impl Asked {
             parallelism: cpus::parallelism(),
             placement: placement(config),
             listening: try_addresses(&config.server.listen),
-            user_problem: user_problem(&config.process),
-            groups: groups(&config.process),
+            process: process::look(config),
+            groups: process::groups(&config.process),
             host_name: rustix::system::uname()
                 .nodename()
                 .to_string_lossy()
@@ -89,30 +86,6 @@ fn try_address(address: SocketAddr) -> io::Result<()> {
     socket::listen(address, 1, sockets).map(drop)
 }
 
-/// What the start says against the user, as far as it can be told without becoming that user: it
-/// takes root.
-fn user_problem(process: &Process) -> Option<IdentityError> {
-    if let Err(error) = identity::check(process) {
-        return Some(error);
-    }
-    let user = User::from_name(process.user()?).ok()??;
-    let is_refused = !getuid().is_root() && user.uid != getuid();
-    is_refused.then(|| IdentityError::Refused {
-        user: user.name,
-        error: Errno::EPERM.into(),
-    })
-}
-
-fn groups(process: &Process) -> Option<Vec<u32>> {
-    let user = User::from_name(process.user()?).ok()??;
-    if user.uid.is_root() {
-        return None;
-    }
-    let name = CString::new(user.name).ok()?;
-    let groups = getgrouplist(&name, user.gid).ok()?;
-    Some(groups.into_iter().map(nix::unistd::Gid::as_raw).collect())
-}
-
 /// Puts together what the files below `root` and the kernel tell.
 pub(super) fn look(root: &Path, asked: Asked, config: &Config) -> Facts {
     let tree = Tree::new(root);
@@ -128,7 +101,7 @@ pub(super) fn look(root: &Path, asked: Asked, config: &Config) -> Facts {
             .iter()
             .map(lack)
             .collect(),
-        user_problem: asked.user_problem,
+        process: own(&tree, asked.process),
         limits: Limits {
             memlock_bytes: seen.memlock_bytes,
             memlock_bytes_min: host::MEMLOCK_BYTES_MIN,
@@ -158,6 +131,17 @@ pub(super) fn look(root: &Path, asked: Asked, config: &Config) -> Facts {
         memory: memory(&tree),
         network: network(&tree, asked.listening),
     }
+}
+
+/// A server that runs and holds the pid file does not speak against itself.
+fn own(tree: &Tree, mut process: facts::Process) -> facts::Process {
+    if let Some(PidFileError::Held { pid, .. }) = &process.pid_file
+        && let Some(holder) = holder::process(tree, *pid).filter(|holder| holder.is_ours)
+    {
+        process.pid_file_holder = Some(holder);
+        process.pid_file = None;
+    }
+    process
 }
 
 /// What is seen after the rights of root are given up: kernel.io_uring_disabled = 1 lets root and

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::check::{Check, Verdict};
-use super::facts::{Address, Area, Cpus, Facts, Kernel, Lack, Limits, Memory, Network, Quota};
+use super::facts::{
+    Address, Area, Cpus, Facts, Kernel, Lack, Limits, Memory, Network, Process, Quota,
+};
 use crate::config::{Config, Override};
 
 /// Four shards on eight CPUs, two to a core: 0 and 4, 1 and 5, and so on.
@@ -51,7 +53,7 @@ pub(super) fn facts() -> Facts {
             irqbalance: false,
         },
         lacks: Vec::new(),
-        user_problem: None,
+        process: Process::default(),
     }
 }
 

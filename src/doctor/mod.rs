@@ -18,6 +18,7 @@ mod look;
 mod made_up;
 mod memory;
 mod network;
+mod process;
 #[cfg(test)]
 mod tests;
 
@@ -68,6 +69,7 @@ fn judge(facts: &Facts, config: &Config) -> Diagnosis {
         cpus::judge,
         memory::judge,
         network::judge,
+        process::judge,
     ];
     Diagnosis {
         refusals: facts.refusals(),

@@ -5,11 +5,9 @@ use std::net::SocketAddr;
 use super::check::{Check, Topic};
 use super::facts::{Address, Card, Facts, Holder, Interrupt, Problem, ProblemKind, list, named};
 use crate::config::Config;
-use crate::process::identity::IdentityError;
 
 pub(super) fn judge(facts: &Facts, config: &Config) -> Vec<Check> {
     let mut checks: Vec<Check> = facts.network.addresses.iter().map(address).collect();
-    checks.extend(user(facts, config));
     checks.push(backlog(facts, config));
     checks.push(ports(facts, config));
     checks.extend(cards(facts, config));
@@ -53,23 +51,6 @@ fn address(address: &Address) -> Check {
             }
         }
     }
-}
-
-fn user(facts: &Facts, config: &Config) -> Option<Check> {
-    let user = config.process.user()?;
-    let topic = Topic::new("user", "one that the server can become");
-    Some(match &facts.user_problem {
-        None => topic.good(user),
-        Some(IdentityError::Unknown { user }) => topic.fatal(
-            format!("no user {user}"),
-            format!("useradd --system --no-create-home {user}"),
-        ),
-        Some(IdentityError::Refused { user, .. }) => topic.fatal(
-            format!("only root can become {user}"),
-            "sudo corelane   # becomes that user itself",
-        ),
-        Some(error) => topic.fatal(error.to_string(), format!("getent passwd {user}")),
-    })
 }
 
 /// What comes faster than it is accepted waits there, at most so many.

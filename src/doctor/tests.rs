@@ -1,9 +1,13 @@
 //! Whole diagnoses.
 
+use std::io;
+
 use super::facts::{Area, Holder, Problem, ProblemKind};
 use super::made_up::{config, facts, lack};
 use super::*;
 use crate::process::identity::IdentityError;
+use crate::process::logging::LogError;
+use crate::process::pid_file::PidFileError;
 use crate::process::placement::PlacementError;
 use crate::process::worker::StartError;
 
@@ -38,8 +42,20 @@ fn what_is_fatal_is_what_refuses_to_start() {
     let mut spoils: Vec<Spoil> = vec![
         |facts| facts.network.addresses[0].problem = Some(in_use(false)),
         |facts| {
-            facts.user_problem = Some(IdentityError::Unknown {
+            facts.process.user = Some(IdentityError::Unknown {
                 user: "corelane".to_owned(),
+            });
+        },
+        |facts| {
+            facts.process.log_file = Some(LogError::File {
+                file: "x.log".into(),
+                error: io::ErrorKind::NotFound.into(),
+            });
+        },
+        |facts| {
+            facts.process.pid_file = Some(PidFileError::Held {
+                file: "x.pid".into(),
+                pid: 7,
             });
         },
         |facts| {
@@ -61,10 +77,15 @@ fn what_is_fatal_is_what_refuses_to_start() {
         |facts| facts.lacks = vec![lack(Area::Memlock, "memlock")],
         |facts| facts.lacks = vec![lack(Area::Files, "files")],
     ]);
+    let settings = [
+        "process.user=corelane",
+        "process.pid_file=x.pid",
+        "log.file=x.log",
+    ];
     for spoil in spoils {
         let mut facts = facts();
         spoil(&mut facts);
-        let diagnosis = judge(&facts, &config(&["process.user=corelane"]));
+        let diagnosis = judge(&facts, &config(&settings));
         assert!(!diagnosis.starts());
         assert_eq!(diagnosis.refusals.len(), 1, "{diagnosis:#?}");
         assert_eq!(diagnosis.count(Verdict::Fatal), 1, "{diagnosis:#?}");

@@ -22,7 +22,6 @@ pub(super) fn of(tree: &Tree, address: SocketAddr) -> Option<Holder> {
     if sockets.is_empty() {
         return None;
     }
-    let own_name = tree.word("proc/self/comm");
     let holds = |pid: &u32| {
         let folder = format!("proc/{pid}/fd");
         tree.names(&folder).iter().any(|descriptor| {
@@ -34,20 +33,27 @@ pub(super) fn of(tree: &Tree, address: SocketAddr) -> Option<Holder> {
             })
         })
     };
-    let holder = |pid| {
-        let name = tree.word(&format!("proc/{pid}/comm"))?;
-        Some(Holder {
-            pid,
-            is_ours: Some(&name) == own_name.as_ref() || pid == 1 && name == "systemd",
-            name,
-        })
-    };
-    let holders: Vec<Holder> = tree.processes().filter(holds).filter_map(holder).collect();
+    let holders: Vec<Holder> = tree
+        .processes()
+        .filter(holds)
+        .filter_map(|pid| process(tree, pid))
+        .collect();
     // Who is not ours is what matters; of ours, the oldest is the master.
     let foreign = holders.iter().find(|holder| !holder.is_ours);
     foreign
         .or(holders.iter().min_by_key(|holder| holder.pid))
         .cloned()
+}
+
+/// A process by its id; whether it is ours is told by its name.
+pub(super) fn process(tree: &Tree, pid: u32) -> Option<Holder> {
+    let name = tree.word(&format!("proc/{pid}/comm"))?;
+    let is_ours = tree.word("proc/self/comm").as_ref() == Some(&name);
+    Some(Holder {
+        pid,
+        is_ours: is_ours || pid == 1 && name == "systemd",
+        name,
+    })
 }
 
 /// The sockets that listen on an address, as links to them read.

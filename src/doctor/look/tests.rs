@@ -39,7 +39,7 @@ fn asked() -> Asked {
         parallelism: 2,
         placement: Ok(vec![Some(0), Some(1)]),
         listening: Vec::new(),
-        user_problem: None,
+        process: facts::Process::default(),
         groups: None,
         host_name: "4f2c".to_owned(),
     }
@@ -314,6 +314,30 @@ fn who_listens_is_found() {
     assert_eq!(found("127.0.0.1:8700"), holder(1, "systemd", true));
     holds(30, 6, 5);
     assert_eq!(found("0.0.0.0:8700"), holder(30, "nginx", false));
+}
+
+#[test]
+fn a_pid_file_that_is_ours_does_not_speak_against_a_start() {
+    let root = root(&[
+        ("proc/self/comm", "corelane\n"),
+        ("proc/20/comm", "corelane\n"),
+        ("proc/30/comm", "nginx\n"),
+    ]);
+    let held_by = |pid| {
+        let mut asked = asked();
+        asked.process.pid_file = Some(PidFileError::Held {
+            file: "x.pid".into(),
+            pid,
+        });
+        let process = look(root.path(), asked, &config(&[])).process;
+        (
+            process.pid_file.is_some(),
+            process.pid_file_holder.is_some(),
+        )
+    };
+    assert_eq!(held_by(20), (false, true));
+    assert_eq!(held_by(30), (true, false));
+    assert_eq!(held_by(40), (true, false));
 }
 
 #[test]

@@ -70,37 +70,6 @@ fn an_address_may_be_wrong_in_other_ways() {
 }
 
 #[test]
-fn a_user_is_judged_where_one_is_named() {
-    let user = ["process.user=corelane"];
-    assert!(
-        checks(&[], |_| ())
-            .iter()
-            .all(|check| check.topic != "user")
-    );
-    assert_says(of(&checks(&user, |_| ()), "user"), Good, "corelane", None);
-    let none = checks(&user, |facts| {
-        facts.user_problem = Some(IdentityError::Unknown {
-            user: "corelane".to_owned(),
-        });
-    });
-    let mend = Some("useradd --system --no-create-home corelane");
-    assert_says(of(&none, "user"), Fatal, "no user corelane", mend);
-    let refused = checks(&user, |facts| {
-        facts.user_problem = Some(IdentityError::Refused {
-            user: "corelane".to_owned(),
-            error: std::io::ErrorKind::PermissionDenied.into(),
-        });
-    });
-    let mend = Some("sudo corelane   # becomes that user itself");
-    assert_says(
-        of(&refused, "user"),
-        Fatal,
-        "only root can become corelane",
-        mend,
-    );
-}
-
-#[test]
 fn the_kernel_must_not_cut_the_backlog() {
     let is = "net.core.somaxconn = 4096";
     assert_says(of(&checks(&[], |_| ()), "backlog"), Good, is, None);
