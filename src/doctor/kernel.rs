@@ -59,8 +59,8 @@ fn switch(facts: &Facts) -> Check {
 fn seccomp(facts: &Facts) -> Check {
     let topic = Topic::new("seccomp", "no filter, or one that lets io_uring pass");
     if facts.lack(Area::Seccomp).is_some() {
-        let mend = "docker run --security-opt seccomp=FILE ...   # FILE allows io_uring_setup, _enter and _register; in \
-                    Kubernetes securityContext.seccompProfile";
+        let mend = "docker run --security-opt seccomp=deploy/seccomp.json ...   # in Kubernetes \
+                    securityContext.seccompProfile";
         return topic.fatal("a filter forbids io_uring", mend);
     }
     match facts.kernel.filtered {
