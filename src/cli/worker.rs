@@ -11,6 +11,8 @@ pub(super) fn run() -> Result<(), Failure> {
     title::name_process().map_err(Failure::run)?;
     let config = launch::config_of_worker().map_err(Failure::run)?;
     logging::start(&config.log).map_err(Failure::run)?;
+    let (pid, version) = (std::process::id(), env!("CARGO_PKG_VERSION"));
+    tracing::info!(pid, version, "the worker starts");
     let server = serve::start(config)?;
     let mailbox = Mailbox::open().map_err(Failure::run)?;
     let mail_to = format!("{MAILBOX}{}", mailbox.address());

@@ -120,7 +120,8 @@ pub fn supervise(duties: Duties) -> Result<(), SuperviseError> {
         last_status: None,
         duties,
     };
-    tracing::info!(pid = std::process::id(), "the master starts");
+    let (pid, version) = (std::process::id(), env!("CARGO_PKG_VERSION"));
+    tracing::info!(pid, version, "the master starts");
     supervisor.run()
 }
 
