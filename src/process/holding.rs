@@ -1,8 +1,12 @@
 //! The listening sockets that a master holds for its workers.
 //!
-//! Invariant: a socket that was opened for an address stays open as long as the address is listened
-//! on, however few shards there are. The kernel may have put connections into it that nobody has
-//! accepted yet, and closing it would reset them.
+//! Invariants:
+//!
+//! - A socket that was opened for an address stays open as long as the address is listened on,
+//!   however few shards there are. The kernel may have put connections into it that nobody has
+//!   accepted yet, and closing it would reset them.
+//! - A socket that is opened while a worker serves does not listen until the next worker, which is
+//!   the first that knows of it, has it listen: should that one fail, nobody waits there in vain.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -82,7 +86,8 @@ impl Holding {
     }
 
     /// What this becomes with another configuration: sockets of addresses that stay are the same,
-    /// with more where there are more shards; others are opened, or not in it.
+    /// with more where there are more shards; others are opened, or not in it. Those that are new do
+    /// not listen yet.
     pub(crate) fn changed(&self, config: &Config, shards: usize) -> Result<Holding, StartError> {
         if self.0.iter().any(|held| held.asked.is_none()) {
             return Ok(self.clone());
@@ -91,8 +96,8 @@ impl Holding {
         let changed = config.server.listen.iter().map(|&asked| {
             match before.iter().position(|held| held.asked == Some(asked)) {
                 // Each once: port 0 may be there several times.
-                Some(at) => grown(before.remove(at), config, shards),
-                None => opened(asked, config, shards),
+                Some(at) => grown(before.remove(at), shards),
+                None => opened(asked, shards),
             }
         });
         changed.collect::<Result<_, _>>().map(Holding)
@@ -124,21 +129,18 @@ fn held(asked: Option<SocketAddr>, listening: Listening) -> Held {
     }
 }
 
-fn opened(asked: SocketAddr, config: &Config, shards: usize) -> Result<Held, StartError> {
-    let (address, sockets) =
-        socket::listen(asked, config.server.backlog, shards).map_err(|error| {
-            StartError::Listen {
-                address: asked,
-                error,
-            }
-        })?;
+fn opened(asked: SocketAddr, shards: usize) -> Result<Held, StartError> {
+    let (address, sockets) = socket::bind(asked, shards).map_err(|error| StartError::Listen {
+        address: asked,
+        error,
+    })?;
     Ok(held(Some(asked), Listening { address, sockets }))
 }
 
-fn grown(mut held: Held, config: &Config, shards: usize) -> Result<Held, StartError> {
+fn grown(mut held: Held, shards: usize) -> Result<Held, StartError> {
     let missing = shards.saturating_sub(held.sockets.len());
     let address = held.address;
-    let more = socket::listen_more(address, config.server.backlog, missing)
+    let more = socket::bind_more(address, missing)
         .map_err(|error| StartError::Listen { address, error })?;
     held.sockets.extend(more.into_iter().map(Rc::new));
     Ok(held)

@@ -2,7 +2,8 @@
 //!
 //! Passed on they are by the convention of sd_listen_fds(3): by the master, and by systemd for a
 //! socket unit. Each listening socket is some shard's, however many there are of either: one that
-//! is nobody's would keep the connections that the kernel puts there waiting for ever.
+//! is nobody's would keep the connections that the kernel puts there waiting for ever. A master passes
+//! on some that do not listen yet; they do when all shards are up.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

@@ -25,6 +25,8 @@ use std::rc::Rc;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use glommio::timer::Timer;
+
 pub(crate) use self::control::{Control, Order, Show, Tuning};
 
 use self::control::{DRAIN, NO_REQUEST, STOP};
@@ -36,7 +38,7 @@ use super::{Loads, Message, Pace, Shard, Snapshot, Turn};
 use crate::handler::Router;
 use crate::metrics::Counters;
 use crate::sys::clock::Clock;
-use crate::sys::{Wakeup, host};
+use crate::sys::{Wakeup, host, socket};
 
 /// How long a busy shard keeps the executor's other tasks waiting, in microseconds. It is also how
 /// often glommio looks after its own timers and files then, and how late a request to stop may be
@@ -52,6 +54,9 @@ const SLEEP_US: u64 = 1000;
 
 /// How long a parked shard leaves handlers at work unattended, in microseconds; see above.
 const GUARD_US: u64 = 10_000;
+
+/// How often a shard that has come up looks whether the others have, in microseconds.
+const GATHER_US: u64 = 500;
 
 /// What it takes to run a shard.
 pub(crate) struct Start<S> {
@@ -69,15 +74,19 @@ pub(crate) struct Start<S> {
 }
 
 /// Runs a shard on the glommio executor of this thread, until it is told to stop. Calls `ready`
-/// when it accepts connections.
+/// when it accepts connections, which it does when all shards can: listeners that do not listen yet
+/// would else take in connections for a server that never comes up.
 ///
 /// # Errors
 ///
-/// What the kernel says against the ring.
+/// What the kernel says against the ring or a listener.
 pub(crate) async fn run<S: 'static>(start: Start<S>, ready: impl FnOnce()) -> io::Result<Counters> {
     let listeners = start.listeners.len();
+    let listening = start.listeners.iter().map(TcpListener::try_clone);
+    let listening = listening.collect::<io::Result<Vec<_>>>()?;
     let Tuning {
         settings,
+        backlog,
         busy_poll_us,
         stats_us,
     } = start.tuning;
@@ -117,6 +126,11 @@ pub(crate) async fn run<S: 'static>(start: Start<S>, ready: impl FnOnce()) -> io
         idle_since_us: None,
         stats: Stats::new(start.number, stats_us),
     };
+    if !all_are_up(&runner.controls, runner.number).await {
+        return Ok(shard.counters().clone());
+    }
+    socket::begin_to_listen(&listening, backlog)?;
+    drop(listening);
     // The first turn asks for the accepts, and entering the kernel starts them.
     shard.turn(0);
     shard.io_mut().ring.enter()?;
@@ -124,6 +138,19 @@ pub(crate) async fn run<S: 'static>(start: Start<S>, ready: impl FnOnce()) -> io
     let outcome = runner.turn_until_stopped(&mut shard).await;
     shard.io_mut().cancel_handlers().await;
     outcome.map(|()| shard.counters().clone())
+}
+
+/// Waits until all shards have come as far as this one, unless it is told to stop: gives back whether
+/// they have.
+async fn all_are_up(controls: &[Control], number: usize) -> bool {
+    controls[number].come_up();
+    while !controls.iter().all(Control::is_up) {
+        if controls[number].request() != NO_REQUEST {
+            return false;
+        }
+        Timer::new(Duration::from_micros(GATHER_US)).await;
+    }
+    true
 }
 
 /// The loop around the turns.
@@ -254,6 +281,7 @@ impl Runner {
     fn reload<S: 'static>(&mut self, shard: &mut Shard<RingIo, S>, tuning: Tuning) {
         let Tuning {
             settings,
+            backlog: _,
             busy_poll_us,
             stats_us,
         } = tuning;

@@ -60,20 +60,26 @@ fn take_one(raw: RawFd) -> io::Result<OwnedFd> {
 }
 
 /// The socket as a listener like those that this program opens itself: blocking, and with the same
-/// options.
+/// options. It may be one that does not listen yet.
 ///
 /// # Errors
 ///
-/// `InvalidInput` if it is no listening TCP socket.
+/// `InvalidInput` if it is no TCP socket that listens, or could.
 pub(crate) fn listener(fd: OwnedFd) -> io::Result<TcpListener> {
-    let is_listener = is_tcp(&fd) && sockopt::socket_acceptconn(&fd).unwrap_or(false);
-    if !is_listener {
+    if !is_tcp(&fd) || !(sockopt::socket_acceptconn(&fd).unwrap_or(false) || is_only_bound(&fd)) {
         return Err(io::ErrorKind::InvalidInput.into());
     }
     let socket = SockRef::from(&fd);
     socket.set_nonblocking(false)?;
     socket::tune(&socket)?;
     Ok(TcpListener::from(fd))
+}
+
+/// Whether it has an address and neither listens nor is connected.
+fn is_only_bound(fd: &OwnedFd) -> bool {
+    let socket = SockRef::from(fd);
+    let address = socket.local_addr().ok().and_then(|bound| bound.as_socket());
+    address.is_some_and(|address| address.port() != 0) && socket.peer_addr().is_err()
 }
 
 fn is_tcp(fd: &OwnedFd) -> bool {
@@ -98,12 +104,16 @@ mod tests {
     }
 
     #[test]
-    fn only_listening_tcp_sockets_are_listeners() {
+    fn only_tcp_sockets_that_listen_or_could_are_listeners() {
         let listening = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listening.local_addr().unwrap();
         listening.set_nonblocking(true).unwrap();
         let listener = listener(listening.into()).unwrap();
         assert_eq!(listener.local_addr().unwrap(), address);
+
+        let (bound, mut silent) = socket::bind(([127, 0, 0, 1], 0).into(), 1).unwrap();
+        let listener = super::listener(silent.remove(0).into()).unwrap();
+        assert_eq!(listener.local_addr().unwrap(), bound);
 
         let connected = std::net::TcpStream::connect(address).unwrap();
         let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();

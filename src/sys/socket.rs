@@ -1,9 +1,12 @@
 //! Listening sockets: one per shard and address, sharing the address by SO_REUSEPORT.
+//!
+//! From when one of several listens, the kernel puts connections there. So one whose shard may never
+//! come is bound at first, which takes the address, and begins to listen when the shard has come.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 /// Bytes that the kernel keeps for a connection beyond what the network takes now. Without this, it
 /// keeps megabytes for a peer that does not read, and a peer that reads slowly makes no progress
@@ -24,33 +27,50 @@ pub(crate) fn listen(
     backlog: u32,
     sockets: usize,
 ) -> io::Result<(SocketAddr, Vec<TcpListener>)> {
+    let (bound, listeners) = bind(address, sockets)?;
+    begin_to_listen(&listeners, backlog)?;
+    Ok((bound, listeners))
+}
+
+/// As [`listen`], but none of them listens yet.
+///
+/// # Errors
+///
+/// As [`listen`].
+pub(crate) fn bind(
+    address: SocketAddr,
+    sockets: usize,
+) -> io::Result<(SocketAddr, Vec<TcpListener>)> {
     if address.port() != 0 {
-        // Without SO_REUSEPORT, this fails if anybody listens there.
+        // Without SO_REUSEPORT, this fails if anybody has the address.
         open(address, false)?;
     }
     let mut bound = address;
     let mut listeners = Vec::with_capacity(sockets);
     for _ in 0..sockets {
-        let listener = listen_on(bound, backlog)?;
+        let listener = TcpListener::from(open(bound, true)?);
         bound = listener.local_addr()?;
         listeners.push(listener);
     }
     Ok((bound, listeners))
 }
 
-/// Listens with so many sockets more on an address that this process listens on already.
-pub(crate) fn listen_more(
-    address: SocketAddr,
-    backlog: u32,
-    sockets: usize,
-) -> io::Result<Vec<TcpListener>> {
-    (0..sockets).map(|_| listen_on(address, backlog)).collect()
+/// So many sockets more for an address that this process has already; they do not listen yet.
+pub(crate) fn bind_more(address: SocketAddr, sockets: usize) -> io::Result<Vec<TcpListener>> {
+    let more = (0..sockets).map(|_| open(address, true).map(TcpListener::from));
+    more.collect()
 }
 
-fn listen_on(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
-    let socket = open(address, true)?;
-    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
-    Ok(TcpListener::from(socket))
+/// From now on, they listen. Those that do already go on with the backlog that they have.
+pub(crate) fn begin_to_listen(listeners: &[TcpListener], backlog: u32) -> io::Result<()> {
+    let backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
+    for listener in listeners {
+        let socket = SockRef::from(listener);
+        if !socket.is_listener()? {
+            socket.listen(backlog)?;
+        }
+    }
+    Ok(())
 }
 
 /// A bound socket. It stays blocking: io_uring's accept fails with EAGAIN on one that is not.
@@ -102,6 +122,26 @@ mod tests {
         let accepted = Socket::from(listeners[0].accept().unwrap().0);
         assert!(accepted.tcp_nodelay().unwrap());
         assert_eq!(accepted.tcp_notsent_lowat().unwrap(), UNSENT_BYTES);
+    }
+
+    #[test]
+    fn nobody_gets_into_a_socket_that_does_not_listen_yet() {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let (bound, mut sockets) = bind(any, 1).unwrap();
+        sockets.extend(bind_more(bound, 1).unwrap());
+        let error = TcpStream::connect(bound).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        assert_eq!(
+            listen(bound, 8, 1).unwrap_err().kind(),
+            io::ErrorKind::AddrInUse
+        );
+        begin_to_listen(&sockets[..1], 8).unwrap();
+        // All come here, whatever their hash.
+        for _ in 0..32 {
+            let _client = TcpStream::connect(bound).unwrap();
+            sockets[0].accept().unwrap();
+        }
+        begin_to_listen(&sockets, 8).unwrap();
     }
 
     #[test]

@@ -92,6 +92,35 @@ fn fewer_shards_leave_no_socket_without_one_who_accepts() {
     }
 }
 
+/// Its sockets once listened from the beginning, and the kernel went on to put connections there.
+#[test]
+fn a_new_worker_that_fails_leaves_no_socket_without_one_who_accepts() {
+    let running = Site::supervised(&[]).start();
+    let worker = running.worker();
+    let config = running.site.path("corelane.toml");
+    let right = fs::read_to_string(&config).unwrap();
+    let more = |text: &str| {
+        let text = text.replace("shards.count = 1", "shards.count = 4");
+        fs::write(&config, text).unwrap();
+    };
+    // Only who opens it can tell that it can't be.
+    let log = running.site.path("log").display().to_string();
+    more(&right.replace(&log, &format!("{log}/none")));
+    for _ in 0..2 {
+        let said = running.site.fail(1, &["reload", "--pid-file", "pid"]);
+        assert!(said.contains("nothing has changed"), "{said}");
+        for _ in 0..32 {
+            running.connect();
+        }
+    }
+    assert_eq!(running.worker(), worker);
+    more(&right);
+    running.site.succeed(&["reload", "--pid-file", "pid"]);
+    for _ in 0..32 {
+        running.connect();
+    }
+}
+
 #[test]
 fn a_wrong_configuration_changes_nothing_and_is_told_with_its_place() {
     let running = Site::supervised(&[]).start();

@@ -3,8 +3,14 @@
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use corelane::client::Client;
+use corelane::config::Override;
+use corelane::protocol::codes;
+use corelane::{Config, Server, apps};
+use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::support::{BINARY, DEADLINE, Running, Site, ping};
 
@@ -89,4 +95,48 @@ fn half_a_set_and_what_is_no_listener_are_told() {
         let said = failed(&site, "LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=a:b");
         assert!(said.contains("must be 1 names"), "{said}");
     }
+}
+
+/// A socket that has an address and does not listen.
+fn silent() -> TcpListener {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let any = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+    socket.bind(&any.into()).unwrap();
+    socket.into()
+}
+
+fn two_shards() -> Config {
+    let set = ["shards.count=2", "shards.pin=false"];
+    Config::load(None, &set.map(|text| Override::parse(text).unwrap())).unwrap()
+}
+
+/// A reload to more shards once left connections waiting for ever in the socket of a shard that had
+/// not come up: sockets listened before there was anybody to accept.
+#[test]
+fn a_socket_that_does_not_listen_does_when_all_shards_are_up_and_not_before() {
+    let silent = silent();
+    let keep = silent.try_clone().unwrap();
+    let listens = move || SockRef::from(&keep).is_listener().unwrap();
+    let probe = silent.try_clone().unwrap();
+    let server = Server::builder_with_state(two_shards(), move |shard| {
+        if shard == 1 {
+            // The other has long come up.
+            thread::sleep(Duration::from_millis(100));
+            assert!(!SockRef::from(&probe).is_listener().unwrap());
+        }
+    });
+    let server = server.listeners(vec![silent]);
+    let server = server.handler(codes::PING, apps::ping).start().unwrap();
+    assert!(listens());
+    ping(&mut Client::connect(server.addresses()[0], DEADLINE).unwrap());
+}
+
+#[test]
+fn a_socket_that_does_not_listen_never_does_for_a_server_that_does_not_come_up() {
+    let silent = silent();
+    let keep = silent.try_clone().unwrap();
+    let server = Server::builder_with_state(two_shards(), |shard| assert_ne!(shard, 1));
+    let error = server.listeners(vec![silent]).start().unwrap_err();
+    assert!(error.to_string().starts_with("shard 1"), "{error}");
+    assert!(!SockRef::from(&keep).is_listener().unwrap());
 }

@@ -17,6 +17,8 @@ use crate::sys::Doorbell;
 pub(crate) struct Control {
     /// The greatest that was asked for.
     request: AtomicU8,
+    /// The shard could accept connections.
+    is_up: AtomicBool,
     /// Something has been put into `orders` that was not taken.
     has_orders: AtomicBool,
     orders: mpsc::Sender<Order>,
@@ -33,6 +35,8 @@ pub(super) const STOP_AT_ONCE: u8 = 3;
 #[derive(Clone, Debug)]
 pub(crate) struct Tuning {
     pub(crate) settings: Settings,
+    /// Of listeners that do not listen before the shard starts; a running one has none.
+    pub(crate) backlog: u32,
     pub(crate) busy_poll_us: u64,
     /// How often a line of figures is logged; `None` for never.
     pub(crate) stats_us: Option<u64>,
@@ -43,6 +47,7 @@ impl From<&Config> for Tuning {
         let stats_us = u64::from(config.log.stats_seconds) * 1_000_000;
         Tuning {
             settings: Settings::from(config),
+            backlog: config.server.backlog,
             busy_poll_us: u64::from(config.shards.busy_poll_us),
             stats_us: (stats_us > 0).then_some(stats_us),
         }
@@ -78,6 +83,7 @@ impl Control {
         let (sender, orders) = mpsc::channel();
         let control = Control {
             request: AtomicU8::new(NO_REQUEST),
+            is_up: AtomicBool::new(false),
             has_orders: AtomicBool::new(false),
             orders: sender,
             doorbell,
@@ -122,6 +128,15 @@ impl Control {
             self.has_orders.store(true, Ordering::Release);
             self.doorbell.ring();
         }
+    }
+
+    /// Says that the shard could accept connections.
+    pub(super) fn come_up(&self) {
+        self.is_up.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.is_up.load(Ordering::Relaxed)
     }
 
     fn ask(&self, request: u8) {
