@@ -6,6 +6,11 @@
 //! kernel's backlog holds who comes. What comes all the same, since an accept can't be stopped at
 //! once, waits here. (One that is on its way to a shard which has just ended is closed with that
 //! shard's queue, when the server goes down, and not counted.)
+//!
+//! A listener may be shared with other processes: a worker that drains has a successor. The kernel
+//! wakes only one of those who accept there, and what wakes an accept that is being cancelled wakes
+//! nobody else. So a shard that drains looks once more before it closes a listener, and takes in who
+//! waits: nobody else might, until somebody else comes.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -19,6 +24,10 @@ use crate::metrics::CloseCause;
 /// before, in microseconds.
 const ACCEPT_PAUSE_US: u64 = 100_000;
 
+/// How often a shard that drains looks once more who waits at a listener. Who comes while it does
+/// that is another reason to look; but if many do, the next of them wakes whoever else accepts there.
+const LAST_LOOKS: u32 = 8;
+
 #[derive(Debug)]
 pub(super) struct Listener {
     accept: Multishot,
@@ -28,6 +37,8 @@ pub(super) struct Listener {
     failing: bool,
     /// Accepting goes on at this time.
     resume_at_us: Option<u64>,
+    /// How often a shard that drains looks once more.
+    last_looks: u32,
 }
 
 impl Default for Listener {
@@ -37,6 +48,7 @@ impl Default for Listener {
             closed: false,
             failing: false,
             resume_at_us: None,
+            last_looks: LAST_LOOKS,
         }
     }
 }
@@ -266,12 +278,14 @@ impl<I: Io, S: 'static> Shard<I, S> {
             self.admit();
         }
         let goes_down = self.shutdown != Shutdown::None;
+        let drains = matches!(self.shutdown, Shutdown::Draining { .. });
         let has_memory = self.has_memory();
         if !has_memory && !self.short_of_memory {
             self.counters.memory_pauses += 1;
         }
         self.short_of_memory = !has_memory;
-        let room = !goes_down && self.has_room_now() && !self.io.is_congested();
+        let has_room = self.has_room_now();
+        let room = !goes_down && has_room && !self.io.is_congested();
         if room != self.has_room {
             self.has_room = room;
             self.loads.set_full(self.number, !room);
@@ -291,8 +305,17 @@ impl<I: Io, S: 'static> Shard<I, S> {
                     self.io.submit(Operation::CancelAccept { listener: index });
                 }
                 (false, Multishot::Idle) if goes_down && !listener.closed => {
-                    listener.closed = true;
-                    self.io.submit(Operation::StopListening { listener: index });
+                    let may_look = drains && has_room && listener.last_looks > 0;
+                    if may_look && self.io.somebody_waits(index) {
+                        listener.last_looks -= 1;
+                        // It takes all who are there, and is over.
+                        listener.accept = Multishot::Cancelling;
+                        self.io.submit(Operation::Accept { listener: index });
+                        self.io.submit(Operation::CancelAccept { listener: index });
+                    } else {
+                        listener.closed = true;
+                        self.io.submit(Operation::StopListening { listener: index });
+                    }
                 }
                 _ => {}
             }

@@ -30,6 +30,11 @@ pub trait Io {
     /// shard then accepts nothing that would make more of them.
     fn is_congested(&self) -> bool;
 
+    /// Whether connections wait at a listener to be accepted. No accept is in flight there.
+    fn somebody_waits(&self, _listener: usize) -> bool {
+        false
+    }
+
     /// Takes up to `max` completions, in the order in which they happened.
     fn reap(&mut self, completions: &mut Vec<Completion<Self::Socket, Self::Received>>, max: usize);
 }

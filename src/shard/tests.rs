@@ -12,6 +12,7 @@ use crate::protocol::{codes, encode};
 struct Still {
     completions: Vec<Completion<(), Vec<u8>>>,
     asked: Vec<String>,
+    somebody_waits: bool,
 }
 
 impl Io for Still {
@@ -20,6 +21,10 @@ impl Io for Still {
 
     fn is_congested(&self) -> bool {
         false
+    }
+
+    fn somebody_waits(&self, _listener: usize) -> bool {
+        self.somebody_waits
     }
 
     fn submit(&mut self, operation: Operation<'_, ()>) {
@@ -230,4 +235,52 @@ fn more_room_lets_in_who_waits_and_less_closes_nobody() {
     assert_eq!((shard.connections(), shard.waiting.len()), (2, 1));
     assert_eq!(asked(&shard, "CancelAccept"), 2);
     shard.audit().unwrap();
+}
+
+fn accepts(shard: &mut Shard<Still, ()>, result: Result<(), Failure>, more: bool) {
+    shard.io.completions.push(Completion::Accepted {
+        listener: 0,
+        result: result.map(|()| Arrival::new((), "127.0.0.1:9".parse().unwrap())),
+        more,
+    });
+}
+
+/// The kernel wakes one of those who accept at a listener. A worker that was told to drain before it
+/// had looked once took that to the grave: its successor, at the same listener, was not woken, and
+/// who had connected waited until somebody else did.
+#[test]
+fn a_drain_takes_in_who_waits_before_it_closes_a_listener() {
+    let settings = Settings::from(&Config::default());
+    let mut shard = with_one_connection(settings, Router::new());
+    shard.drain(2);
+    shard.turn(2);
+    assert_eq!(asked(&shard, "CancelAccept"), 1);
+    accepts(&mut shard, Err(Failure::Cancelled), false);
+    shard.io.somebody_waits = true;
+    shard.turn(3);
+    assert_eq!(asked(&shard, "StopListening"), 0);
+    assert_eq!(asked(&shard, "Accept"), 2);
+    assert_eq!(asked(&shard, "CancelAccept"), 2);
+
+    accepts(&mut shard, Ok(()), true);
+    accepts(&mut shard, Err(Failure::Cancelled), false);
+    shard.io.somebody_waits = false;
+    shard.turn(4);
+    assert_eq!(asked(&shard, "StopListening"), 1);
+    assert_eq!(shard.connections(), 2);
+}
+
+#[test]
+fn a_drain_does_not_look_for_ever_who_waits() {
+    let settings = Settings::from(&Config::default());
+    let mut shard = with_one_connection(settings, Router::new());
+    shard.io.somebody_waits = true;
+    shard.drain(2);
+    for turn in 3..100 {
+        if asked(&shard, "StopListening") == 0 {
+            accepts(&mut shard, Err(Failure::Cancelled), false);
+        }
+        shard.turn(turn);
+    }
+    assert_eq!(asked(&shard, "StopListening"), 1);
 }

@@ -29,6 +29,7 @@ pub(crate) use self::sockets::Socket;
 use self::sockets::{Closing, OpenSocket, Slots};
 use super::buffers::{Buffers, GROUP, Received};
 use super::doorbell::Doorbell;
+use super::socket;
 use super::wakeup::Wakeup;
 
 /// Submission queue entries. A turn that asks for more submits in between.
@@ -195,6 +196,12 @@ impl Ring {
             .user_data(Kind::Accept.user_data(listener as u64));
         self.in_flight += 1;
         self.push(entry);
+    }
+
+    /// Whether connections wait at a listener to be accepted.
+    pub(crate) fn somebody_waits(&self, listener: usize) -> bool {
+        let listener = self.listeners.get(listener).and_then(Option::as_ref);
+        listener.is_some_and(socket::somebody_waits)
     }
 
     /// Closes a listener, after what was asked of it before.

@@ -230,6 +230,10 @@ impl Io for RingIo {
         self.mesh.is_congested()
     }
 
+    fn somebody_waits(&self, listener: usize) -> bool {
+        self.ring.somebody_waits(listener)
+    }
+
     #[inline]
     fn reap(&mut self, completions: &mut Vec<Completion<Socket, Received>>, max: usize) {
         self.reap_handlers(completions);
