@@ -443,3 +443,39 @@ fn a_wait_submits_more_than_the_queue_holds() {
     }
     drop(client);
 }
+
+/// Two rings accept at one socket, as old and new worker do in a reload. The kernel may have woken
+/// the one for who has connected by the time that its accept is cancelled, and then wakes the other
+/// for nobody: who goes has to look.
+#[test]
+fn whoever_cancels_an_accept_can_see_who_waits_and_take_them_all() {
+    const CLIENTS: usize = 3;
+    let (mut goes, address) = ring();
+    let listener = goes.listeners[0].as_ref().unwrap().try_clone().unwrap();
+    let mut stays = Ring::new(vec![listener], 1, Wakeup::new().unwrap()).unwrap();
+    stays.accept(0);
+    goes.enter().unwrap();
+    stays.enter().unwrap();
+
+    let connect = |_| TcpStream::connect(address).unwrap();
+    let clients: Vec<TcpStream> = (0..CLIENTS).map(connect).collect();
+    goes.cancel_accept(0);
+    let mut accepted = 0;
+    let until_cancelled = |ring: &mut Ring, accepted: &mut usize| loop {
+        match next(ring) {
+            Event::Accepted { result: Ok(_), .. } => *accepted += 1,
+            Event::Accepted { more: false, .. } => return,
+            other => panic!("not of the accept: {other:?}"),
+        }
+    };
+    until_cancelled(&mut goes, &mut accepted);
+    if accepted < CLIENTS {
+        assert!(goes.somebody_waits(0));
+        goes.accept(0);
+        goes.cancel_accept(0);
+        until_cancelled(&mut goes, &mut accepted);
+    }
+    assert_eq!(accepted, CLIENTS);
+    assert!(!goes.somebody_waits(0));
+    drop(clients);
+}
