@@ -82,9 +82,10 @@ impl<I: Io, S: 'static> Shard<I, S> {
                 self.counters.accepted += 1;
                 match self.shutdown {
                     Shutdown::None => self.arrive(arrival),
-                    // It had got this far when the drain began. Another shard may be gone already.
                     Shutdown::Draining { .. } if self.counts_here(&arrival) => self.arrive(arrival),
-                    Shutdown::Draining { .. } => self.refuse(arrival, CloseCause::Drain),
+                    // It had got this far when the drain began. The shard that counts it may be gone
+                    // already, so it can't be asked whether there are too many: it is told.
+                    Shutdown::Draining { .. } => self.place(arrival, self.number),
                     Shutdown::Stopping { .. } => self.refuse(arrival, CloseCause::Stop),
                 }
             }
