@@ -98,7 +98,7 @@ impl Corelane<'_> {
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(self.binary);
         command
-            .args(["serve", "--listen", "127.0.0.1:0"])
+            .args(["serve", "--admin", "off", "--listen", "127.0.0.1:0"])
             .args(["--shards", &self.shards.to_string()])
             .args(["--set", "log.level=warn"])
             .args([

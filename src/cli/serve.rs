@@ -6,7 +6,8 @@ use std::path::Path;
 
 use clap::Args;
 use corelane::config::{Config, Override, ProcessMode};
-use corelane::process::control::Superior;
+use corelane::process::control::{Companion, Superior};
+use corelane::process::listeners::PassedOn;
 use corelane::process::pid_file::PidFile;
 use corelane::process::worker::ServerBuilder;
 use corelane::process::{control, identity, listeners, logging, notify};
@@ -25,6 +26,9 @@ pub(super) struct Arguments {
     /// How many shards: a number, or auto for one per available CPU
     #[arg(long, value_name = "N|auto")]
     shards: Option<String>,
+    /// HTTP address for the dashboard, metrics and health, or off
+    #[arg(long, value_name = "ADDR|off")]
+    admin: Option<String>,
     /// CPUs to pin the shards to, in order, like 0-3,8
     #[arg(long, value_name = "LIST")]
     cpus: Option<String>,
@@ -48,6 +52,14 @@ impl Arguments {
         if let Some(count) = &self.shards {
             let origin = format!("--shards {count}");
             overrides.push(Override::new("shards.count", count, origin));
+        }
+        if let Some(admin) = &self.admin {
+            let address = if admin == "off" { "" } else { admin.as_str() };
+            overrides.push(Override {
+                key: "admin.listen".to_owned(),
+                value: address.into(),
+                origin: format!("--admin {admin}"),
+            });
         }
         if let Some(cpus) = &self.cpus {
             let origin = format!("--cpus {cpus}");
@@ -74,29 +86,35 @@ fn serve_alone(arguments: Arguments, config: Config) -> Result<(), Failure> {
         .map(PidFile::claim)
         .transpose()
         .map_err(Failure::run)?;
-    let server = start(config)?;
+    let (server, companion) = start(config)?;
     let read_config = move || arguments.load().map_err(Failure::into_message);
     let superior = Superior::Operator(Box::new(read_config));
-    control::obey(server.handle(), superior).map_err(Failure::run)?;
+    control::obey(server.handle(), superior, companion).map_err(Failure::run)?;
     announce(server.addresses(), server.shards()).map_err(Failure::run)?;
     tell(notify::READY);
     server.wait().map(drop).map_err(Failure::run)
 }
 
 /// Takes the sockets that were passed on or opens those of the configuration, becomes the user
-/// that it names, and starts the server that ships.
-pub(super) fn start(config: Config) -> Result<Server, Failure> {
-    let sockets = match listeners::passed_on().map_err(Failure::usage)? {
-        Some(sockets) => sockets,
-        None => listeners::open_all(&config).map_err(start_failure)?,
+/// that it names, and starts the server that ships; with it comes what serves its operators.
+pub(super) fn start(config: Config) -> Result<(Server, Option<Companion>), Failure> {
+    let (sockets, admin) = match listeners::passed_on().map_err(Failure::usage)? {
+        Some(PassedOn { serving, admin }) => (serving, admin),
+        None => (listeners::open_all(&config).map_err(start_failure)?, None),
+    };
+    let admin = match admin {
+        Some(admin) => Some(admin),
+        None => listeners::open_admin(&config).map_err(start_failure)?,
     };
     identity::take_on(&config.process).map_err(Failure::run)?;
     let server: ServerBuilder<()> = Server::builder(config).listeners(sockets);
-    server
+    let server = server
         .handler(codes::PING, apps::ping)
         .handler(codes::ECHO, apps::echo)
         .start()
-        .map_err(start_failure)
+        .map_err(start_failure)?;
+    let companion = admin.map(|admin| super::admin::companion(server.handle(), admin));
+    Ok((server, companion))
 }
 
 fn start_failure(error: StartError) -> Failure {

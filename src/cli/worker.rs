@@ -13,11 +13,11 @@ pub(super) fn run() -> Result<(), Failure> {
     logging::start(&config.log).map_err(Failure::run)?;
     let (pid, version) = (std::process::id(), env!("CARGO_PKG_VERSION"));
     tracing::info!(pid, version, "the worker starts");
-    let server = serve::start(config)?;
+    let (server, companion) = serve::start(config)?;
     let mailbox = Mailbox::open().map_err(Failure::run)?;
     let mail_to = format!("{MAILBOX}{}", mailbox.address());
     let superior = Superior::Master(mailbox);
-    control::obey(server.handle(), superior).map_err(Failure::run)?;
+    control::obey(server.handle(), superior, companion).map_err(Failure::run)?;
     // Its signal has a handler now.
     identity::tie_to_master().map_err(Failure::run)?;
     daemon::let_go_of_streams().map_err(Failure::run)?;

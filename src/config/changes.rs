@@ -5,7 +5,7 @@ use super::Config;
 
 /// Keys that a running server has built upon: its sockets, its shards, its user, its log. Every
 /// other key can change while it runs.
-const FIXED: [&str; 11] = [
+const FIXED: [&str; 12] = [
     "server.listen",
     "server.backlog",
     "shards.count",
@@ -17,6 +17,7 @@ const FIXED: [&str; 11] = [
     "process.user",
     "log.format",
     "log.file",
+    "admin.listen",
 ];
 
 /// The keys in which two configurations differ.

@@ -45,8 +45,8 @@ pub use cpus::{CpuList, CpuListError};
 pub use error::{ConfigError, Place};
 pub use overrides::Override;
 pub use sections::{
-    ErrorFrames, Flood, Handlers, Limits, Log, LogFormat, Outbound, Process, ProcessMode, Protocol,
-    Server, Timeouts,
+    Admin, ErrorFrames, Flood, Handlers, Limits, Log, LogFormat, Outbound, Process, ProcessMode,
+    Protocol, Server, Timeouts,
 };
 pub use shards::{Accept, CpuChoice, ShardCount, Shards};
 
@@ -76,6 +76,8 @@ pub struct Config {
     pub process: Process,
     /// What is written down, how and where.
     pub log: Log,
+    /// Where operators look.
+    pub admin: Admin,
 }
 
 impl Config {
@@ -226,6 +228,7 @@ mod tests {
         other.process.daemon = true;
         other.process.pid_file = "/run/corelane.pid".into();
         other.process.user = "corelane".to_owned();
+        other.admin.listen = None;
         other.log.level = "info,[turn{id=\"7\"}]=debug".to_owned();
         other.log.format = LogFormat::Json;
         other.log.file = "/var/log/core lane.log".into();
@@ -279,6 +282,7 @@ mod tests {
         assert_eq!(config.outbound, Outbound::default());
         assert_eq!(config.process, Process::default());
         assert_eq!(config.log.format, LogFormat::Json);
+        assert_eq!(config.admin, Admin::default());
 
         let shown: toml::Table = PRODUCTION.parse().unwrap();
         for key in rules::keys() {

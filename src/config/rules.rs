@@ -123,6 +123,10 @@ pub(super) const RULES: &[Rule] = &[
     number("log.stats_seconds", &bounds::STATS_SECONDS, |c| {
         c.log.stats_seconds.into()
     }),
+    words(
+        "admin.listen",
+        r#"an IP address with a port in quotes, such as "127.0.0.1:8701", or "" for off"#,
+    ),
 ];
 
 /// The words for one address of `server.listen`.

@@ -1,14 +1,23 @@
 //! The control thread of a server: it carries out what operators order by signal, and masters by
-//! mail.
+//! mail. A companion may run beside that: the server for operators does.
+//!
+//! The thread is pinned to no core, and behind the shards where it competes with one.
 
+use std::future::poll_fn;
 use std::io;
-use std::os::unix::net::UnixStream;
+use std::os::fd::AsFd as _;
+use std::os::unix::net::{UnixDatagram as StdUnixDatagram, UnixStream as StdUnixStream};
+use std::pin::Pin;
+use std::task::Poll;
 
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::Errno;
-use rustix::process::getppid;
+use rustix::process::{getppid, setpriority_process};
+use rustix::thread::gettid;
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
+use tokio::io::Interest;
+use tokio::net::{UnixDatagram, UnixStream};
+use tokio::sync::watch;
+use tokio::task::LocalSet;
 
 use super::handle::ServerHandle;
 use super::master::Order;
@@ -18,6 +27,24 @@ use crate::config::Config;
 
 /// Reads and checks the configuration anew; the error is a sentence.
 pub type ReadConfig = Box<dyn Fn() -> Result<Config, String> + Send>;
+
+/// How nice the thread is to the shards, as nice(1) has it.
+const NICENESS: i32 = 5;
+
+/// How far the server's life has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// It serves.
+    Serving,
+    /// It drains or stops.
+    GoingDown,
+    /// Likewise, and another process serves in its place.
+    Replaced,
+}
+
+/// What runs on the control thread besides: made there, and told how far the server's life is.
+pub type Companion =
+    Box<dyn FnOnce(watch::Receiver<Stage>) -> Pin<Box<dyn Future<Output = ()>>> + Send>;
 
 /// Who has a server reload, and how.
 pub enum Superior {
@@ -73,72 +100,147 @@ impl Descent {
 ///
 /// What the operating system says against a handler or a thread.
 pub fn stop_on_signals(handle: ServerHandle) -> io::Result<()> {
-    start(handle, None, |order| {
+    start(handle, None, None, |order| {
         matches!(order, Order::Stop | Order::Quit)
     })
 }
 
 /// As [`stop_on_signals`], USR1 reopens the log file, and the server reloads as its superior wants
 /// it. USR2, and HUP where a master is the superior, are orders for a master: they are logged, and
-/// change nothing.
+/// change nothing. The companion runs on the same thread.
 ///
 /// # Errors
 ///
 /// What the operating system says against a handler or a thread.
-pub fn obey(handle: ServerHandle, superior: Superior) -> io::Result<()> {
-    start(handle, Some(superior), |_| true)
+pub fn obey(
+    handle: ServerHandle,
+    superior: Superior,
+    companion: Option<Companion>,
+) -> io::Result<()> {
+    start(handle, Some(superior), companion, |_| true)
 }
 
 fn start(
     handle: ServerHandle,
     superior: Option<Superior>,
+    companion: Option<Companion>,
     takes: impl Fn(Order) -> bool,
 ) -> io::Result<()> {
     let taken = signals::TABLE.iter().filter(|(_, order)| takes(*order));
-    let (read, write) = UnixStream::pair()?;
+    let (read, write) = StdUnixStream::pair()?;
     let taken = taken.map(|(signal, _)| signal);
-    let mut control = Control {
+    // For the runtime to wait on; the signals have one of their own to read from.
+    let woken = read.try_clone()?;
+    let control = Control {
         handle,
         signals: SignalDelivery::with_pipe(read, write, SignalOnly, taken)?,
         superior,
         descent: Descent::None,
+        stage: watch::Sender::new(Stage::Serving),
     };
     std::thread::Builder::new()
         .name("control".to_owned())
         .spawn(move || {
-            if let Err(error) = control.run() {
+            // Where that is forbidden, it is as nice as the others.
+            let _ = setpriority_process(Some(gettid()), NICENESS);
+            if let Err(error) = run(control, woken, companion) {
                 tracing::error!("the server obeys no signals any more: {error}");
             }
         })?;
     Ok(())
 }
 
+fn run(control: Control, woken: StdUnixStream, companion: Option<Companion>) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()?;
+    let tasks = LocalSet::new();
+    if let Some(companion) = companion {
+        let stage = control.stage.subscribe();
+        tasks.spawn_local(async move {
+            // In a task of its own: its panic would be its end, and nobody else's.
+            let companion = tokio::task::spawn_local(companion(stage));
+            let how = companion.await;
+            tracing::error!("operators are served no more: {how:?}");
+        });
+    }
+    tasks.block_on(&runtime, control.run(woken))
+}
+
 struct Control {
     handle: ServerHandle,
-    signals: SignalDelivery<UnixStream, SignalOnly>,
+    signals: SignalDelivery<StdUnixStream, SignalOnly>,
     superior: Option<Superior>,
     descent: Descent,
+    stage: watch::Sender<Stage>,
 }
 
 impl Control {
     /// Never returns but with an error.
-    fn run(&mut self) -> io::Result<()> {
+    async fn run(mut self, woken: StdUnixStream) -> io::Result<()> {
+        woken.set_nonblocking(true)?;
+        let woken = UnixStream::from_std(woken)?;
+        let mail = match &self.superior {
+            Some(Superior::Master(mailbox)) => {
+                let socket = StdUnixDatagram::from(mailbox.as_fd().try_clone_to_owned()?);
+                Some(UnixDatagram::from_std(socket)?)
+            }
+            _ => None,
+        };
         loop {
-            for signal in self.signals.pending() {
+            // Mail first: it may say what a signal after it is about.
+            while let Some((sender, words)) = self.next_mail(mail.as_ref())? {
+                self.read(sender, &words);
+            }
+            for signal in self.pending_signals(&woken) {
                 if let Some(order) = signals::order_of(signal) {
                     self.carry_out(order, signals::name_of(signal));
                 }
             }
-            self.read_mail()?;
-            let mut waiting = vec![PollFd::new(self.signals.get_read(), PollFlags::IN)];
-            if let Some(Superior::Master(mailbox)) = &self.superior {
-                waiting.push(PollFd::new(mailbox, PollFlags::IN));
-            }
-            match poll(&mut waiting, None) {
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
+            poll_fn(|cx| {
+                let mail = mail.as_ref().map(|mail| mail.poll_recv_ready(cx));
+                match (woken.poll_read_ready(cx), mail) {
+                    (Poll::Ready(ready), _) | (_, Some(Poll::Ready(ready))) => Poll::Ready(ready),
+                    _ => Poll::Pending,
+                }
+            })
+            .await?;
         }
+    }
+
+    /// All signals that have come. They are read inside of `try_io`, so that whatever comes later
+    /// wakes the thread again.
+    fn pending_signals(&mut self, woken: &UnixStream) -> Vec<i32> {
+        let mut signals = Vec::new();
+        let _none_is_left: io::Result<()> = woken.try_io(Interest::READABLE, || {
+            signals.extend(self.signals.pending());
+            Err(io::ErrorKind::WouldBlock.into())
+        });
+        signals
+    }
+
+    /// The next mail, if there is some; read inside of `try_io` as well.
+    fn next_mail(&self, socket: Option<&UnixDatagram>) -> io::Result<Option<(u32, String)>> {
+        let (Some(Superior::Master(mailbox)), Some(socket)) = (&self.superior, socket) else {
+            return Ok(None);
+        };
+        let received = socket.try_io(Interest::READABLE, || {
+            mailbox.receive()?.ok_or(io::ErrorKind::WouldBlock.into())
+        });
+        match received {
+            Ok(mail) => Ok(Some(mail)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn move_on(&self, stage: Stage) {
+        self.stage.send_if_modified(|now| {
+            let moves = *now < stage;
+            *now = stage.max(*now);
+            moves
+        });
     }
 
     fn carry_out(&mut self, order: Order, signal: &str) {
@@ -147,6 +249,7 @@ impl Control {
                 self.descent = self.descent.after(order);
                 // Before it is done: the process may be gone a moment later.
                 tracing::info!(signal, "{}", self.descent.doing());
+                self.move_on(Stage::GoingDown);
                 self.descent.carry_out(&self.handle);
             }
             (Order::Reopen, _) => reopen(signal),
@@ -169,38 +272,35 @@ impl Control {
         }
     }
 
-    fn read_mail(&self) -> io::Result<()> {
-        let Some(Superior::Master(mailbox)) = &self.superior else {
-            return Ok(());
-        };
-        while let Some((sender, words)) = mailbox.receive()? {
-            if getppid().is_none_or(|master| master.as_raw_pid().unsigned_abs() != sender) {
-                tracing::warn!(
-                    sender,
-                    "words of a process that is not the master were thrown away"
-                );
-                continue;
-            }
-            let Some(config) = launch::config_in_words(&words) else {
-                tracing::warn!("words of the master that make no sense were thrown away");
-                continue;
-            };
-            let config = config.map_err(|error| error.to_string());
-            let answer = match config.and_then(|config| take_over(&self.handle, config)) {
-                Ok(changed) => {
-                    tracing::info!("reloaded: {changed}");
-                    notify::RELOADED
-                }
-                Err(reason) => {
-                    tracing::error!("not reloaded: {reason}");
-                    notify::NOT_RELOADED
-                }
-            };
-            if let Err(error) = notify::tell(answer) {
-                tracing::warn!(%error, "the master can't be told how the reload came out");
-            }
+    fn read(&self, sender: u32, words: &str) {
+        if getppid().is_none_or(|master| master.as_raw_pid().unsigned_abs() != sender) {
+            tracing::warn!(
+                sender,
+                "words of a process that is not the master were thrown away"
+            );
+            return;
         }
-        Ok(())
+        if words == notify::REPLACED {
+            return self.move_on(Stage::Replaced);
+        }
+        let Some(config) = launch::config_in_words(words) else {
+            tracing::warn!("words of the master that make no sense were thrown away");
+            return;
+        };
+        let config = config.map_err(|error| error.to_string());
+        let answer = match config.and_then(|config| take_over(&self.handle, config)) {
+            Ok(changed) => {
+                tracing::info!("reloaded: {changed}");
+                notify::RELOADED
+            }
+            Err(reason) => {
+                tracing::error!("not reloaded: {reason}");
+                notify::NOT_RELOADED
+            }
+        };
+        if let Err(error) = notify::tell(answer) {
+            tracing::warn!(%error, "the master can't be told how the reload came out");
+        }
     }
 }
 

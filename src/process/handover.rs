@@ -61,6 +61,8 @@ pub struct Estate {
     pub(crate) config: String,
     pub(crate) shards: usize,
     pub(crate) sockets: Vec<SocketsOf>,
+    #[serde(default)]
+    pub(crate) admin: Option<SocketsOf>,
     pub(crate) pid_file: Option<RawFd>,
     pub(crate) mailbox: RawFd,
     pub(crate) workers: Vec<Known>,
@@ -129,6 +131,7 @@ impl Estate {
             config: config.to_toml(),
             shards,
             sockets: Vec::new(),
+            admin: None,
             pid_file: None,
             mailbox: -1,
             workers: Vec::new(),
@@ -140,9 +143,11 @@ impl Estate {
         }
     }
 
-    /// All its descriptors: those of the sockets in order, the mailbox, the pid file.
+    /// All its descriptors: those of the sockets in order, for operators last, the mailbox, the pid
+    /// file.
     pub(crate) fn take_descriptors(&self) -> Result<Vec<OwnedFd>, EstateError> {
-        let of_sockets = self.sockets.iter().flat_map(|of_one| &of_one.sockets);
+        let all = self.sockets.iter().chain(&self.admin);
+        let of_sockets = all.flat_map(|of_one| &of_one.sockets);
         let numbers: Vec<RawFd> = of_sockets
             .copied()
             .chain([self.mailbox])

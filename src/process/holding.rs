@@ -14,7 +14,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
 use super::handover::{self, SocketsOf};
-use super::listeners::{self, Listening};
+use super::listeners::{self, Listening, PassedOn};
 use super::worker::StartError;
 use crate::config::Config;
 use crate::sys::{passed, socket};
@@ -31,46 +31,56 @@ struct Held {
 /// All sockets. A clone holds the same ones: they are closed when the last clone that holds them
 /// is gone.
 #[derive(Clone, Debug)]
-pub(crate) struct Holding(Vec<Held>);
+pub(crate) struct Holding {
+    serving: Vec<Held>,
+    /// For operators; of one socket.
+    admin: Option<Held>,
+}
 
 impl Holding {
     /// Opens one for each shard and address.
     pub(crate) fn open(config: &Config, shards: usize) -> Result<Holding, StartError> {
         let opened = listeners::open(config, shards)?;
         let asked = config.server.listen.iter().copied().map(Some);
-        Ok(Holding(
-            opened
-                .into_iter()
-                .zip(asked)
-                .map(|(one, asked)| held(asked, one))
-                .collect(),
-        ))
+        let serving = opened.into_iter().zip(asked);
+        Ok(Holding {
+            serving: serving.map(|(one, asked)| held(asked, one)).collect(),
+            admin: admin(config)?,
+        })
     }
 
-    /// Holds what whoever started this process has passed on.
-    pub(crate) fn passed_on(sockets: Vec<TcpListener>) -> Result<Holding, StartError> {
-        let sorted = listeners::by_address(sockets).map_err(StartError::Passed)?;
-        Ok(Holding(
-            sorted.into_iter().map(|one| held(None, one)).collect(),
-        ))
+    /// Holds what whoever started this process has passed on. The socket for operators is opened if
+    /// it is not among that.
+    pub(crate) fn passed_on(passed_on: PassedOn, config: &Config) -> Result<Holding, StartError> {
+        let sorted = listeners::by_address(passed_on.serving).map_err(StartError::Passed)?;
+        let admin = match passed_on.admin {
+            Some(socket) => Some(held_admin(None, socket).map_err(StartError::Passed)?),
+            None => admin(config)?,
+        };
+        Ok(Holding {
+            serving: sorted.into_iter().map(|one| held(None, one)).collect(),
+            admin,
+        })
     }
 
     /// For the new program's master.
-    pub(crate) fn bequeath(&self) -> Vec<SocketsOf> {
+    pub(crate) fn bequeath(&self) -> (Vec<SocketsOf>, Option<SocketsOf>) {
         let of_one = |held: &Held| SocketsOf {
             asked: held.asked,
             address: held.address,
             sockets: held.sockets.iter().map(handover::number).collect(),
         };
-        self.0.iter().map(of_one).collect()
+        let serving = self.serving.iter().map(of_one).collect();
+        (serving, self.admin.as_ref().map(of_one))
     }
 
     /// What an old program's master has left, with as many descriptors as it says.
     pub(crate) fn inherit(
-        left: &[SocketsOf],
+        serving: &[SocketsOf],
+        admin: Option<&SocketsOf>,
         descriptors: &mut impl Iterator<Item = OwnedFd>,
     ) -> io::Result<Holding> {
-        let of_one = |of_one: &SocketsOf| {
+        let mut of_one = |of_one: &SocketsOf| -> io::Result<Held> {
             let descriptors = descriptors.by_ref().take(of_one.sockets.len());
             let sockets = descriptors.map(|fd| passed::listener(fd).map(Rc::new));
             Ok(Held {
@@ -79,20 +89,27 @@ impl Holding {
                 sockets: sockets.collect::<io::Result<_>>()?,
             })
         };
-        left.iter()
-            .map(of_one)
-            .collect::<io::Result<_>>()
-            .map(Holding)
+        Ok(Holding {
+            serving: serving.iter().map(&mut of_one).collect::<io::Result<_>>()?,
+            admin: admin.map(of_one).transpose()?,
+        })
     }
 
     /// What this becomes with another configuration: sockets of addresses that stay are the same,
     /// with more where there are more shards; others are opened, or not in it. Those that are new do
     /// not listen yet.
     pub(crate) fn changed(&self, config: &Config, shards: usize) -> Result<Holding, StartError> {
-        if self.0.iter().any(|held| held.asked.is_none()) {
-            return Ok(self.clone());
+        let admin = match &self.admin {
+            Some(held) if held.asked.is_none() || held.asked == config.admin.listen => {
+                self.admin.clone()
+            }
+            _ => admin(config)?,
+        };
+        if self.serving.iter().any(|held| held.asked.is_none()) {
+            let serving = self.serving.clone();
+            return Ok(Holding { serving, admin });
         }
-        let mut before = self.0.clone();
+        let mut before = self.serving.clone();
         let changed = config.server.listen.iter().map(|&asked| {
             match before.iter().position(|held| held.asked == Some(asked)) {
                 // Each once: port 0 may be there several times.
@@ -100,25 +117,51 @@ impl Holding {
                 None => opened(asked, shards),
             }
         });
-        changed.collect::<Result<_, _>>().map(Holding)
+        let serving = changed.collect::<Result<_, _>>()?;
+        Ok(Holding { serving, admin })
     }
 
     /// The real addresses, in the order of `server.listen`.
     pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
-        self.0.iter().map(|held| held.address).collect()
+        self.serving.iter().map(|held| held.address).collect()
     }
 
-    /// All sockets: address by address, in shard order.
+    /// All sockets: address by address, in shard order, and that for operators last.
     pub(crate) fn sockets(&self) -> Vec<BorrowedFd<'_>> {
-        let sockets = self.0.iter().flat_map(|held| &held.sockets);
+        let all = self.serving.iter().chain(&self.admin);
+        let sockets = all.flat_map(|held| &held.sockets);
         sockets.map(|socket| socket.as_fd()).collect()
     }
 
-    /// The names of all sockets, for LISTEN_FDNAMES: `shard-0` and so on at each address.
+    /// The names of all sockets, for LISTEN_FDNAMES: `shard-0` and so on at each address, and
+    /// [`listeners::ADMIN`].
     pub(crate) fn names(&self) -> String {
         let of_one = |held: &Held| (0..held.sockets.len()).map(|shard| format!("shard-{shard}"));
-        self.0.iter().flat_map(of_one).collect::<Vec<_>>().join(":")
+        let serving = self.serving.iter().flat_map(of_one);
+        let admin = self.admin.as_ref().map(|_| listeners::ADMIN.to_owned());
+        serving.chain(admin).collect::<Vec<_>>().join(":")
     }
+}
+
+/// The socket for operators, if there is to be one. It listens: nobody is lost who waits there.
+fn admin(config: &Config) -> Result<Option<Held>, StartError> {
+    let Some(asked) = config.admin.listen else {
+        return Ok(None);
+    };
+    let socket = listeners::open_admin(config)?;
+    let held = socket.map(|socket| held_admin(Some(asked), socket));
+    held.transpose().map_err(|error| StartError::Admin {
+        address: asked,
+        error,
+    })
+}
+
+fn held_admin(asked: Option<SocketAddr>, socket: TcpListener) -> io::Result<Held> {
+    Ok(Held {
+        asked,
+        address: socket.local_addr()?,
+        sockets: vec![Rc::new(socket)],
+    })
 }
 
 fn held(asked: Option<SocketAddr>, listening: Listening) -> Held {
@@ -153,6 +196,7 @@ mod tests {
     fn config(listen: &[&str]) -> Config {
         let mut config = Config::default();
         config.server.listen = listen.iter().map(|text| text.parse().unwrap()).collect();
+        config.admin.listen = None;
         config
     }
 
@@ -195,7 +239,11 @@ mod tests {
     fn what_was_passed_on_stays_whatever_is_configured() {
         let passed = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = passed.local_addr().unwrap();
-        let holding = Holding::passed_on(vec![passed]).unwrap();
+        let passed_on = PassedOn {
+            serving: vec![passed],
+            admin: None,
+        };
+        let holding = Holding::passed_on(passed_on, &config(&[])).unwrap();
         let changed = holding.changed(&config(&["127.0.0.1:0"]), 4).unwrap();
         assert_eq!(changed.addresses(), [address]);
         assert_eq!(changed.sockets().len(), 1);

@@ -54,12 +54,24 @@ pub enum PassedError {
     },
 }
 
+/// Sockets that were passed on.
+#[derive(Debug, Default)]
+pub struct PassedOn {
+    /// Those that clients connect to.
+    pub serving: Vec<TcpListener>,
+    /// The one that operators connect to: that with the name [`ADMIN`], if there is one.
+    pub admin: Option<TcpListener>,
+}
+
+/// The name, in LISTEN_FDNAMES, of the socket for `admin.listen`.
+pub const ADMIN: &str = "admin";
+
 /// The listening sockets that were passed on to this process, if any were. They can be taken once.
 ///
 /// # Errors
 ///
 /// [`PassedError`], one sentence each.
-pub fn passed_on() -> Result<Option<Vec<TcpListener>>, PassedError> {
+pub fn passed_on() -> Result<Option<PassedOn>, PassedError> {
     let Some(count) = count(|name| std::env::var_os(name), std::process::id())? else {
         return Ok(None);
     };
@@ -81,7 +93,19 @@ pub fn passed_on() -> Result<Option<Vec<TcpListener>>, PassedError> {
             _ => problem(number, format!("not usable ({error})")),
         })
     });
-    listeners.collect::<Result<_, _>>().map(Some)
+    let names = std::env::var_os("LISTEN_FDNAMES").unwrap_or_default();
+    let names = names.to_string_lossy();
+    let mut names = names.split(':');
+    let mut passed_on = PassedOn::default();
+    for listener in listeners {
+        let listener = listener?;
+        if names.next() == Some(ADMIN) && passed_on.admin.is_none() {
+            passed_on.admin = Some(listener);
+        } else {
+            passed_on.serving.push(listener);
+        }
+    }
+    Ok(Some(passed_on))
 }
 
 /// How many descriptors the environment says were passed on to this process; nothing if none were.
@@ -144,6 +168,17 @@ fn number(name: &'static str, value: &OsString, right: &str) -> Result<usize, Pa
 pub fn open_all(config: &Config) -> Result<Vec<TcpListener>, StartError> {
     let opened = open(config, placement(config)?.len())?;
     Ok(opened.into_iter().flat_map(|one| one.sockets).collect())
+}
+
+/// Opens the socket of `admin.listen`, if there is to be one.
+///
+/// # Errors
+///
+/// [`StartError::Admin`].
+pub fn open_admin(config: &Config) -> Result<Option<TcpListener>, StartError> {
+    let listen =
+        |address| TcpListener::bind(address).map_err(|error| StartError::Admin { address, error });
+    config.admin.listen.map(listen).transpose()
 }
 
 /// The sockets of one address.

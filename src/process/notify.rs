@@ -28,6 +28,8 @@ pub const REOPENED: &str = "X_CORELANE_REOPENED=1";
 pub const RELOADED: &str = "X_CORELANE_RELOADED=1";
 /// What a worker says that can't; it goes on with the one that it had.
 pub const NOT_RELOADED: &str = "X_CORELANE_RELOADED=0";
+/// What a worker is told whose place another has taken; it drains.
+pub const REPLACED: &str = "X_CORELANE_REPLACED=1";
 /// How a worker says where it gets mail from its master: an address follows.
 pub const MAILBOX: &str = "X_CORELANE_MAILBOX=";
 

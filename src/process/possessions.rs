@@ -51,7 +51,8 @@ impl Possessions {
     /// Those that an old program's master has left.
     pub(crate) fn inherit(estate: &Estate, config: Config) -> Result<Possessions, SuperviseError> {
         let mut descriptors = estate.take_descriptors()?.into_iter();
-        let holding = Holding::inherit(&estate.sockets, &mut descriptors)?;
+        let admin = estate.admin.as_ref();
+        let holding = Holding::inherit(&estate.sockets, admin, &mut descriptors)?;
         let missing = || io::Error::from(io::ErrorKind::NotFound);
         let mailbox = Mailbox::inherit(descriptors.next().ok_or_else(missing)?)?;
         let pid_file = config.process.pid_file().zip(descriptors.next());
@@ -98,9 +99,11 @@ pub(crate) fn bequeath(
     workers: &[Worker],
     succession: Succession,
 ) -> Estate {
+    let (sockets, admin) = setting.holding.bequeath();
     let pids = |askers: Vec<Asker>| askers.into_iter().map(|asker| asker.0).collect();
     Estate {
-        sockets: setting.holding.bequeath(),
+        sockets,
+        admin,
         pid_file: pid_file.map(handover::number),
         mailbox: handover::number(mailbox),
         workers: workers

@@ -19,7 +19,7 @@ impl Setting {
     pub(crate) fn new(config: Config) -> Result<Setting, SuperviseError> {
         let shards = placement(&config)?.len();
         let holding = match listeners::passed_on()? {
-            Some(sockets) => Holding::passed_on(sockets)?,
+            Some(sockets) => Holding::passed_on(sockets, &config)?,
             None => Holding::open(&config, shards)?,
         };
         Ok(Setting {

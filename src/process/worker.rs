@@ -55,6 +55,17 @@ pub enum StartError {
         /// What the operating system says.
         error: io::Error,
     },
+    /// The address for operators can't be listened on.
+    #[error(
+        "cannot listen on {address} for admin.listen: {}; give another address with --admin, or off",
+        listen_problem(error)
+    )]
+    Admin {
+        /// The address.
+        address: SocketAddr,
+        /// What the operating system says.
+        error: io::Error,
+    },
     /// A socket that was passed on can't be used.
     #[error("a listening socket that was passed on can't be used: {0}")]
     Passed(io::Error),

@@ -182,7 +182,7 @@ fn it_starts_answers_its_health_check_and_is_stopped_by_its_signal() {
     let words = start_words();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let mut words = here(&words, CONFIGURATION, file.to_str().unwrap());
-    words.extend(["--listen", "127.0.0.1:0"]);
+    words.extend(["--admin", "off", "--listen", "127.0.0.1:0"]);
     for setting in MODEST {
         words.extend(["--set", setting]);
     }

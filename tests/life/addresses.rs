@@ -98,7 +98,14 @@ fn whatever_the_order_of_coming_and_going_as_many_fit_as_before() {
 }
 
 fn serve_both_families() -> Program {
-    let mut words = vec!["--listen", "127.0.0.1:0", "--listen", "[::1]:0"];
+    let mut words = vec![
+        "--admin",
+        "off",
+        "--listen",
+        "127.0.0.1:0",
+        "--listen",
+        "[::1]:0",
+    ];
     for setting in MODEST
         .iter()
         .chain(&["shards.count=2", "limits.connections_per_ip=5"])

@@ -21,6 +21,7 @@ pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_corelane");
 
 /// What lets many servers live side by side on few CPUs.
 const MODEST: &str = "server.listen = ['127.0.0.1:0']\n\
+    admin.listen = ''\n\
     shards.pin = false\n\
     shards.busy_poll_us = 0\n\
     process.ready_ms = 30000\n";

@@ -3,7 +3,11 @@
 use crate::support::program::{Ended, start_limited};
 
 fn served_under(limits: &str) -> Ended {
-    start_limited(limits, &["--listen", "127.0.0.1:0", "--shards", "1"]).ended()
+    start_limited(
+        limits,
+        &["--admin", "off", "--listen", "127.0.0.1:0", "--shards", "1"],
+    )
+    .ended()
 }
 
 #[test]
@@ -42,6 +46,8 @@ fn all_that_is_lacking_is_told_at_once() {
 #[test]
 fn a_soft_limit_of_files_is_raised() {
     let words = [
+        "--admin",
+        "off",
         "--listen",
         "127.0.0.1:0",
         "--shards",

@@ -87,7 +87,7 @@ fn who_never_reads_is_stopped_from_sending_and_loses_nothing() {
 #[test]
 fn a_server_without_descriptors_waits_and_serves_who_came_when_there_are_some() {
     let words = [
-        &["--listen", "127.0.0.1:0", "--shards", "1"][..],
+        &["--admin", "off", "--listen", "127.0.0.1:0", "--shards", "1"][..],
         &["--set", "shards.pin=false", "--set", "log.level=debug"],
         &["--set", "shards.busy_poll_us=0"],
     ];

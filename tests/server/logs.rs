@@ -61,6 +61,8 @@ fn a_log_file_takes_it_all_and_is_added_to() {
 #[test]
 fn a_log_file_that_cannot_be_written_is_told() {
     let ended = run(&[
+        "--admin",
+        "off",
         "--listen",
         "127.0.0.1:0",
         "--set",

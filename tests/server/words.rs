@@ -213,6 +213,8 @@ fn every_command_has_help_and_version() {
 fn a_port_in_use_is_told() {
     let floating = |address: &str| -> Ended {
         run(&[
+            "--admin",
+            "off",
             "--listen",
             address,
             "--set",
@@ -239,7 +241,7 @@ fn a_port_in_use_is_told() {
 
 #[test]
 fn shards_that_do_not_fit_the_cpus_are_refused() {
-    let here = ["--listen", "127.0.0.1:0"];
+    let here = ["--admin", "off", "--listen", "127.0.0.1:0"];
     let ended = run(&[&here[..], &["--cpus", "999"]].concat());
     let sentence = ended.failed_with(2);
     let expected = "shards.cpus names CPU 999, but this process may run on CPU";

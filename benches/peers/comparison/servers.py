@@ -184,13 +184,13 @@ def build(names: list[str]) -> tuple[Path, list[Server]]:
 
 def _server(name: str, corelane: Path, peers_folder: Path) -> Server:
     if name in (CORELANE, CORELANE_BP0):
-        words = ["serve", "--listen", "127.0.0.1:0", "--shards", "1", "--cpus", "{cpu}"]
+        words = ["serve", "--admin", "off", "--listen", "127.0.0.1:0", "--shards", "1", "--cpus", "{cpu}"]
         words += ["--set", "log.level=warn"]
         if name == CORELANE_BP0:
             words += ["--set", "shards.busy_poll_us=0"]
         return Server(name, (str(corelane), *words))
     program = peers_folder / RUST_PEERS.get(name, f"peer-{name}")
-    return Server(name, (str(program), "--listen", "127.0.0.1:0", "--cpu", "{cpu}"))
+    return Server(name, (str(program), "--admin", "off", "--listen", "127.0.0.1:0", "--cpu", "{cpu}"))
 
 
 def _cargo_build(folder: Path, words: list[str]) -> None:

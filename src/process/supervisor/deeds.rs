@@ -116,6 +116,14 @@ impl Supervisor<'_> {
             Message::Reopen => Signal::USR1,
             Message::Adapt => return self.send_candidate(id),
         };
+        // While the sockets are held, there is another one, and this one need not be asked any more.
+        if message == Message::Drain
+            && self.in_force.is_some()
+            && let Some(mailbox) = &worker.mailbox
+            && let Err(error) = notify::send(OsStr::new(mailbox), notify::REPLACED)
+        {
+            tracing::warn!(pid = worker.pid.as_raw_pid(), %error, "a worker can't be told that it is replaced");
+        }
         worker.goes |= matches!(message, Message::Drain | Message::Stop | Message::Kill);
         // It was not reaped, so the id is still its own.
         if let Err(error) = kill_process(worker.pid, signal) {

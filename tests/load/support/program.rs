@@ -57,7 +57,15 @@ pub(crate) fn start_on_terminal(words: &[&str]) -> Program {
 /// Starts a server of one shard on a port of the kernel's choice, which leaves the CPUs to others;
 /// ready when this returns.
 pub(crate) fn serve() -> (Program, SocketAddr) {
-    let words = ["serve", "--listen", "127.0.0.1:0", "--shards", "1"];
+    let words = [
+        "serve",
+        "--admin",
+        "off",
+        "--listen",
+        "127.0.0.1:0",
+        "--shards",
+        "1",
+    ];
     let modest = [
         "--set",
         "shards.pin=false",

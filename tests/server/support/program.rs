@@ -47,7 +47,7 @@ pub(crate) fn run(words: &[&str]) -> Ended {
 /// Starts a server of one shard on a port of the kernel's choice, with these settings, like
 /// `limits.connections=3`; ready when this returns.
 pub(crate) fn serve(settings: &[&str]) -> Program {
-    let mut words = vec!["--listen", "127.0.0.1:0"];
+    let mut words = vec!["--admin", "off", "--listen", "127.0.0.1:0"];
     for setting in MODEST.iter().chain(settings) {
         words.extend(["--set", setting]);
     }
