@@ -16,6 +16,7 @@ use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 use tokio::io::Interest;
 use tokio::net::{UnixDatagram, UnixStream};
+use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 
@@ -129,8 +130,15 @@ fn start(
     let taken = signals::TABLE.iter().filter(|(_, order)| takes(*order));
     let (read, write) = StdUnixStream::pair()?;
     let taken = taken.map(|(signal, _)| signal);
-    // For the runtime to wait on; the signals have one of their own to read from.
-    let woken = read.try_clone()?;
+    // All that can't be had is told here, before the thread is on its own.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()?;
+    let sources = {
+        let _context = runtime.enter();
+        Sources::new(&read, superior.as_ref())?
+    };
     let control = Control {
         handle,
         signals: SignalDelivery::with_pipe(read, write, SignalOnly, taken)?,
@@ -143,18 +151,44 @@ fn start(
         .spawn(move || {
             // Where that is forbidden, it is as nice as the others.
             let _ = setpriority_process(Some(gettid()), NICENESS);
-            if let Err(error) = run(control, woken, companion) {
+            if let Err(error) = run(control, &runtime, sources, companion) {
                 tracing::error!("the server obeys no signals any more: {error}");
             }
         })?;
     Ok(())
 }
 
-fn run(control: Control, woken: StdUnixStream, companion: Option<Companion>) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .enable_time()
-        .build()?;
+/// What the runtime waits on. What it brings is read from elsewhere: from the signals' own end, and
+/// from the mailbox.
+struct Sources {
+    woken: UnixStream,
+    mail: Option<UnixDatagram>,
+}
+
+impl Sources {
+    fn new(signals: &StdUnixStream, superior: Option<&Superior>) -> io::Result<Sources> {
+        let woken = signals.try_clone()?;
+        woken.set_nonblocking(true)?;
+        let mail = match superior {
+            Some(Superior::Master(mailbox)) => {
+                let socket = StdUnixDatagram::from(mailbox.as_fd().try_clone_to_owned()?);
+                Some(UnixDatagram::from_std(socket)?)
+            }
+            _ => None,
+        };
+        Ok(Sources {
+            woken: UnixStream::from_std(woken)?,
+            mail,
+        })
+    }
+}
+
+fn run(
+    control: Control,
+    runtime: &Runtime,
+    sources: Sources,
+    companion: Option<Companion>,
+) -> io::Result<()> {
     let tasks = LocalSet::new();
     if let Some(companion) = companion {
         let stage = control.stage.subscribe();
@@ -165,7 +199,7 @@ fn run(control: Control, woken: StdUnixStream, companion: Option<Companion>) -> 
             tracing::error!("operators are served no more: {how:?}");
         });
     }
-    tasks.block_on(&runtime, control.run(woken))
+    tasks.block_on(runtime, control.run(sources))
 }
 
 struct Control {
@@ -178,16 +212,8 @@ struct Control {
 
 impl Control {
     /// Never returns but with an error.
-    async fn run(mut self, woken: StdUnixStream) -> io::Result<()> {
-        woken.set_nonblocking(true)?;
-        let woken = UnixStream::from_std(woken)?;
-        let mail = match &self.superior {
-            Some(Superior::Master(mailbox)) => {
-                let socket = StdUnixDatagram::from(mailbox.as_fd().try_clone_to_owned()?);
-                Some(UnixDatagram::from_std(socket)?)
-            }
-            _ => None,
-        };
+    async fn run(mut self, sources: Sources) -> io::Result<()> {
+        let Sources { woken, mail } = sources;
         loop {
             // Mail first: it may say what a signal after it is about.
             while let Some((sender, words)) = self.next_mail(mail.as_ref())? {

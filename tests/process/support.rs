@@ -168,11 +168,19 @@ impl Running {
         kill(self.pid(), signal);
     }
 
-    /// A connection that has got a reply.
+    /// A connection that has got a reply, from a worker that is not on its way out.
     pub(crate) fn connect(&self) -> Client {
-        let mut client = Client::connect(self.address, DEADLINE).unwrap();
-        ping(&mut client);
-        client
+        until("a connection that stays", || {
+            let mut client = Client::connect(self.address, DEADLINE).unwrap();
+            client.send(codes::PING, b"").unwrap();
+            match client.receive().unwrap().code {
+                codes::GOAWAY => None,
+                code => {
+                    assert_eq!(code, codes::PING);
+                    Some(client)
+                }
+            }
+        })
     }
 
     /// Waits until it has ended; gives back the exit status and what it said after it was ready.
