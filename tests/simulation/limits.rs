@@ -10,7 +10,8 @@ use corelane::shard::{Arrival, Completion, Flood, Io, Loads, Operation, Settings
 use crate::io::Faults;
 use crate::network::{Socket, address};
 use crate::random::Random;
-use crate::scenario::{Class, Rate};
+use crate::rate::Rate;
+use crate::scenario::Class;
 
 pub(crate) fn settings(class: Class, rate: Option<Rate>, random: &mut Random) -> Settings {
     let frame_bytes_max = match class {

@@ -32,10 +32,12 @@ mod model;
 mod network;
 mod peer;
 mod random;
+mod rate;
 mod run;
 mod scenario;
 mod state;
 mod stream;
+mod telling;
 mod wire;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

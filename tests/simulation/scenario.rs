@@ -7,6 +7,7 @@ use crate::limits::{faults, rate, settings};
 use crate::network::address;
 use crate::peer::{Pace, Reading, Script};
 use crate::random::Random;
+use crate::rate::Rate;
 use crate::stream::Stream;
 
 /// What the seeds of a class have in common.
@@ -57,13 +58,6 @@ impl Class {
         Class::Drain,
         Class::Memory,
     ];
-}
-
-/// A flood limit, as it is configured.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Rate {
-    pub(crate) frames_per_second: u32,
-    pub(crate) burst: u32,
 }
 
 /// One run, down to the last byte that its peers will send.

@@ -13,7 +13,7 @@ use corelane::shard::Settings;
 use crate::handlers::code;
 use crate::model;
 use crate::random::Random;
-use crate::scenario::Rate;
+use crate::rate::{Bucket, PatientBucket, Rate};
 use crate::wire::u16_at;
 
 /// What went wrong where no assertion helps, because the shard would catch its panic.
@@ -52,57 +52,6 @@ pub(crate) struct Flow {
     bucket: Bucket,
     /// As if each frame had waited since the one before.
     patient: PatientBucket,
-}
-
-/// The bucket of tokens that a flood limit means, in fractions that are exact.
-#[derive(Debug, Default)]
-struct Bucket {
-    /// Those that have been taken out and are not back, in millionths.
-    missing: u64,
-    at_us: u64,
-}
-
-impl Bucket {
-    /// Whether a frame at this time finds a token.
-    fn has_token(&self, rate: Rate, now_us: u64) -> bool {
-        let millionths = u64::from(rate.burst) * 1_000_000;
-        self.missing_at(rate, now_us) + 1_000_000 <= millionths
-    }
-
-    fn take(&mut self, rate: Rate, now_us: u64) {
-        self.missing = self.missing_at(rate, now_us) + 1_000_000;
-        self.at_us = now_us;
-    }
-
-    fn missing_at(&self, rate: Rate, now_us: u64) -> u64 {
-        let back = (now_us - self.at_us) * u64::from(rate.frames_per_second);
-        self.missing.saturating_sub(back)
-    }
-}
-
-/// A bucket that also fills beyond its brim, from one frame to the next: frames which had to wait may
-/// have come at any time since then.
-#[derive(Debug, Default)]
-struct PatientBucket {
-    /// In millionths of a token; what is there beyond the brim is negative.
-    missing: i64,
-    missing_min: i64,
-    at_us: u64,
-}
-
-impl PatientBucket {
-    /// Takes a token out. Gives back whether there was one.
-    fn take(&mut self, rate: Rate, now_us: u64) -> bool {
-        if now_us > self.at_us {
-            let back = (now_us - self.at_us) * u64::from(rate.frames_per_second);
-            let back = back.cast_signed();
-            self.missing_min = -back;
-            self.missing = (self.missing - back).max(self.missing_min);
-            self.at_us = now_us;
-        }
-        self.missing += 1_000_000;
-        self.missing <= i64::from(rate.burst) * 1_000_000
-    }
 }
 
 impl Flow {
