@@ -60,14 +60,14 @@ impl<I: Io, S: 'static> Shard<I, S> {
             // What the loop goes by is its own, so that it stays in registers. What outlives a
             // panic is written down before each call of a handler.
             let flood = answers.settings.flood;
+            connection.bucket.renew(self.flood_limit);
             let since_us = connection.waits_since_us.min(self.now_us);
             let (router, state, pulse) = (&self.router, &*self.state, &*self.pulse);
             pulse.serve(id);
             let recorder = &mut self.recorder;
             let (mut run_code, mut run_count) = (0, 0);
             let mut frames = connection.decoder.frames(slice, frame_bytes_max);
-            let mut left = share;
-            let mut taken = 0;
+            let (mut left, mut taken) = (share, 0);
             let halt = loop {
                 if exchange.out.len() >= queue_bytes_max {
                     break Halt::Paused;

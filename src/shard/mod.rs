@@ -114,6 +114,8 @@ pub struct Shard<I: Io, S> {
     lapsed: Vec<u32>,
     /// The first slot that was not looked at since a reload.
     unrevised: Option<usize>,
+    /// The number of the limit of frames that is in force.
+    flood_limit: u32,
     /// What may be there, by these settings or earlier ones.
     widest: Widest,
     shutdown: Shutdown,
@@ -183,6 +185,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
             deadline_us_min: settings.deadline_us_min(),
             lapsed: Vec::new(),
             unrevised: None,
+            flood_limit: 0,
             widest: Widest::of(&settings),
             timers_now_us: 0,
             turns_behind: 0,

@@ -53,6 +53,9 @@ impl<I: Io, S: 'static> Shard<I, S> {
         self.timers.reserve(settings.connections_max);
         self.ledger.set_max(settings.memory_bytes_max);
         self.deadline_us_min = settings.deadline_us_min();
+        if settings.flood != self.settings.flood {
+            self.flood_limit = self.flood_limit.wrapping_add(1);
+        }
         self.widest = self.widest.or(Widest::of(&settings));
         self.settings = settings;
         self.unrevised = Some(0);

@@ -311,3 +311,43 @@ fn a_drain_lets_in_who_is_on_the_way_whichever_shard_counts_the_address() {
         assert_eq!(asked(&shard, "Close"), 0, "{address}");
     }
 }
+
+fn echo(body: &[u8]) -> Vec<u8> {
+    let mut request = Vec::new();
+    encode(&mut request, codes::ECHO, body).unwrap();
+    request
+}
+
+fn receive(shard: &mut Shard<Still, ()>, bytes: Vec<u8>, now_us: u64) {
+    shard.io.completions.push(Completion::Received {
+        id: shard.connections.ids().next().unwrap(),
+        result: Ok(bytes),
+        more: true,
+    });
+    shard.turn(now_us);
+}
+
+/// A bucket is kept as the time at which it is full again, and that was once taken over from one
+/// rate to another: a reload that allowed more cut off who had sent what was allowed before.
+#[test]
+fn another_rate_begins_anew_for_everybody() {
+    let settings = Settings {
+        flood: Flood::new(1, 10),
+        ..Settings::from(&Config::default())
+    };
+    let mut router = Router::new();
+    router.handler(codes::ECHO, |(), context, body| context.reply(body));
+    let mut shard = with_one_connection(settings.clone(), router);
+    for now_us in 2..7 {
+        receive(&mut shard, echo(b"1"), now_us);
+    }
+    shard.reload(Settings {
+        flood: Flood::new(1_000, 2),
+        ..settings
+    });
+    receive(&mut shard, echo(b"2").repeat(2), 7);
+    assert_eq!(shard.counters.frames_sent, 7);
+    receive(&mut shard, echo(b"3"), 8);
+    let connection = shard.connections.iter().next().unwrap().1;
+    assert_eq!(connection.phase, Phase::Ending(CloseCause::Flood));
+}
