@@ -10,9 +10,6 @@ use super::settings::Settings;
 use super::{Shard, Shutdown};
 use crate::handler::ConnectionId;
 
-/// Slots looked at in one turn: some ten microseconds.
-const SLOTS_PER_TURN: usize = 512;
-
 /// The most that any settings so far have allowed: what was begun under them may still be there.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Widest {
@@ -71,16 +68,17 @@ impl<I: Io, S: 'static> Shard<I, S> {
             .is_some_and(|first| id.slot as usize >= first)
     }
 
-    /// Goes on with what [`Shard::reload`] began. Gives back whether more is left to do.
+    /// Goes on with what [`Shard::reload`] began. Gives back whether more can be
+    /// done at once.
     pub(super) fn revise(&mut self) -> bool {
         let Some(first) = self.unrevised else {
             return false;
         };
-        // Each connection may make a message.
+        // Each connection may make a message. Room for more of them wakes the shard.
         if self.io.is_congested() {
-            return true;
+            return false;
         }
-        let end = first + SLOTS_PER_TURN;
+        let end = first.saturating_add(self.settings.turn_slots_max.max(1));
         for slot in first..end.min(self.connections.slots()) {
             let id = u32::try_from(slot).ok();
             let Some(id) = id.and_then(|slot| self.connections.id_at(slot)) else {

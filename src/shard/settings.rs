@@ -41,6 +41,8 @@ pub struct Settings {
     pub turn_frames_max: u32,
     /// Bytes of one connection's frames from which on the rest waits for the next turn; at least 1.
     pub turn_bytes_max: usize,
+    /// Slots of connections that are brought in line with other settings in one turn; at least 1.
+    pub turn_slots_max: usize,
     /// Asynchronous handlers at work at once.
     pub handlers_max: usize,
     /// What longer than this is slow, in microseconds: a handler, and a turn.
@@ -82,6 +84,9 @@ impl Settings {
 const TURN_FRAMES: u32 = 512;
 const TURN_BYTES: usize = 128 * 1024;
 
+/// Slots that are looked at in a turn after a reload: some ten microseconds.
+const TURN_SLOTS: usize = 512;
+
 impl From<&Config> for Settings {
     fn from(config: &Config) -> Settings {
         Settings {
@@ -101,6 +106,7 @@ impl From<&Config> for Settings {
             bulk_bytes: BULK_BYTES,
             turn_frames_max: TURN_FRAMES,
             turn_bytes_max: TURN_BYTES,
+            turn_slots_max: TURN_SLOTS,
             handlers_max: config.handlers.async_per_shard as usize,
             slow_us: us_unless_off(config.handlers.slow_ms),
             reply_errors: config.protocol.errors == ErrorFrames::Reply,

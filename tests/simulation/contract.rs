@@ -6,7 +6,7 @@ use corelane::shard::{Message, Operation, SendBuffer};
 
 use crate::io::FakeIo;
 use crate::life::{Word, deadlines, due};
-use crate::network::{Armed, Closed, Link, Place, Send, Socket, is_clearly_more};
+use crate::network::{Armed, Closed, Counted, Link, Place, Send, Socket, is_clearly_more};
 
 /// A GOAWAY frame, in bytes.
 const GOAWAY_BYTES: usize = 12;
@@ -121,6 +121,9 @@ impl FakeIo {
         if is_new {
             link.life.admitted_us = now_us;
             self.state.admit(id, socket.0);
+            let open = self.network.links.iter();
+            let open = open.filter(|link| link.is_of(self.shard) && link.closed.is_none());
+            self.slots = self.slots.max(open.count());
             if self.going_down.stop_us.is_some() {
                 violations.add(format_args!("{id}: let in while it stops"));
             }
@@ -165,7 +168,7 @@ impl FakeIo {
             violations.add(format_args!("{id}: a second send in flight"));
         }
         let settings = &self.settings;
-        let frames_bytes_max = settings.outbound_high_bytes - 1 + settings.frame_bytes_max;
+        let frames_bytes_max = self.high_bytes_widest - 1 + settings.frame_bytes_max;
         let is_drained = link.life.sent_before_drain.is_some();
         let goaway_bytes = if is_drained { GOAWAY_BYTES } else { 0 };
         if bytes > frames_bytes_max + goaway_bytes {
@@ -201,8 +204,8 @@ impl FakeIo {
                     } else {
                         flow.frame_us
                     };
-                    let is_flood = flow.has_unhandled(link.received_bytes)
-                        && self.state.is_flood(flow, refused_us);
+                    let is_flood =
+                        flow.has_unhandled(link.received_bytes) && flow.is_flood(refused_us);
                     if words.last() != Some(word) || !is_flood {
                         self.violations
                             .add(format_args!("{id}: no flood at {refused_us}, {words:?}"));
@@ -282,9 +285,9 @@ impl FakeIo {
             .filter(|gone| **gone == address);
         let counted = counts
             .get(&address)
-            .map_or(0, |count| count + departed.count());
+            .map_or(0, |count| count.max + departed.count().cast_signed() as i64);
         let max = self.settings.connections_per_address_max;
-        max.is_some_and(|max| counted > max.get() as usize)
+        max.is_some_and(|max| counted > i64::from(max.get()))
     }
 
     /// A connection goes to another shard than it arrived at only if that one has room, and clearly
@@ -293,8 +296,10 @@ impl FakeIo {
         let own = self.loads.connections(arrived_at as u16);
         // The connection is counted there by now.
         let other = self.loads.connections(chosen as u16) - 1;
-        let may_be_full =
-            own >= self.settings.connections_max || self.settings.memory_bytes_max < usize::MAX;
+        // Who waits comes first, and may not know of more room yet.
+        let may_be_full = own >= self.settings.connections_max
+            || self.settings.memory_bytes_max < usize::MAX
+            || self.network.has_waiting(self.shard);
         let is_right = self.settings.balanced
             && (is_clearly_more(own, other) || may_be_full)
             && !self.network.full[chosen];
@@ -313,7 +318,9 @@ impl FakeIo {
         match &message {
             Message::Arrived { arrival, .. } => {
                 self.told.handed_over += 1;
-                self.open(&arrival.socket, "count").place = Place::ToBeCounted;
+                let link = self.open(&arrival.socket, "count");
+                link.place = Place::ToBeCounted;
+                link.counted = Counted::No;
             }
             Message::Placed(arrival) => {
                 self.told.handed_over += 1;

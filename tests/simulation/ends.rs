@@ -63,11 +63,9 @@ fn possible_causes(run: &mut Run, number: usize, closed: Closed) -> Vec<CloseCau
         return ended.clone();
     }
     if closed.reset {
-        causes.extend(
-            link.life
-                .write_timed_out
-                .then_some(CloseCause::WriteTimeout),
-        );
+        let life = &link.life;
+        causes.extend(life.write_timed_out.then_some(CloseCause::WriteTimeout));
+        causes.extend(life.may_outgrow.then_some(CloseCause::SlowConsumer));
         return causes;
     }
     causes.extend(peer.end(link.end_told));
@@ -85,7 +83,7 @@ fn may_be_flooded(run: &Run, number: usize) -> bool {
         &run.network.links[number],
         &run.state.flows.borrow()[number],
     );
-    flow.has_unhandled(link.received_bytes) && run.state.is_flood(flow, flow.frame_us)
+    flow.has_unhandled(link.received_bytes) && flow.is_flood(flow.frame_us)
 }
 
 /// When it is all over.
@@ -130,7 +128,7 @@ fn end_of(run: &mut Run, number: usize) -> End {
         return End::CutShort;
     };
     let io = run.shards[closed.by].io_mut();
-    let settings = &run.scenario.settings;
+    let settings = &io.settings;
     let stop_end_us = io.stop_told_us.map(|at_us| at_us + settings.stop_us);
     let drain_end_us = io
         .going_down
@@ -261,7 +259,7 @@ fn judge_totals(run: &mut Run) {
         panics += peer.expected.panics;
         let was_let_in = run.network.links[number].id.is_some();
         is_lossless &= !was_let_in || end != End::CutShort && peer.is_good();
-        let is_whole = end == End::Whole || end == End::Early && run.class == Class::Calm;
+        let is_whole = end == End::Whole || end == End::Early && run.scenario.kind == Class::Calm;
         is_exact &= is_whole && peer.is_good();
     }
     let total = |count: fn(&Counters) -> u64| -> u64 {

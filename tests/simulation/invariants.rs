@@ -1,5 +1,7 @@
 //! What must hold after every turn of a shard.
 
+use std::rc::Rc;
+
 use corelane::metrics::Counters;
 use corelane::shard::Turn;
 use corelane::shard::timer::TICK_US;
@@ -7,9 +9,11 @@ use corelane::shard::timer::TICK_US;
 use crate::ends;
 use crate::io::Told;
 use crate::life::{deadlines, due};
-use crate::network::{Link, is_clearly_more};
+use crate::network::{Counted, Link, is_clearly_more};
+use crate::reload::{Before, Left};
 use crate::run::Run;
 use crate::scenario::Class;
+use crate::state::Flow;
 
 /// How long a connection that the server ends may take, in microseconds: the shard's own limit.
 pub(crate) const CLOSE_US: u64 = 5_000_000;
@@ -24,20 +28,21 @@ const GRACE_US: u64 = 200_000;
 const HELD_BYTES_MAX: usize = 64 * 1024;
 
 /// After every turn.
-pub(crate) fn judge_turn(run: &mut Run, number: usize, turn: Turn) {
+pub(crate) fn judge_turn(run: &mut Run, number: usize, (before, turn, left): (Before, Turn, Left)) {
     run.state.violations.assert_none();
     if let Err(problem) = run.shards[number].audit() {
         panic!("shard {number}: {problem}");
     }
-    judge_numbers(run, number, turn);
-    judge_handlers(run, number);
+    judge_numbers(run, number, before, (turn, left));
+    judge_handlers(run, number, before);
     judge_places(run);
+    judge_claims(run, number);
     judge_balance(run, number);
     judge_room(run, number);
     ends::judge_closes(run, number);
     judge_replies(run);
     let served = served(run, number);
-    judge_pauses(run, &served);
+    judge_pauses(run, number, &served);
     judge_fairness(run, &served);
     judge_deadlines(run, number, &served);
     judge_lingering(run, number);
@@ -45,7 +50,7 @@ pub(crate) fn judge_turn(run: &mut Run, number: usize, turn: Turn) {
     run.counters[number] = run.shards[number].counters().clone();
 }
 
-fn judge_numbers(run: &mut Run, number: usize, turn: Turn) {
+fn judge_numbers(run: &mut Run, number: usize, before: Before, (turn, left): (Turn, Left)) {
     let now_us = run.now_us;
     assert!(
         turn.wake_at_us.is_none_or(|at_us| at_us > now_us),
@@ -69,9 +74,13 @@ fn judge_numbers(run: &mut Run, number: usize, turn: Turn) {
     judge_counters(counters, &told);
     let puts_off = counters.deferrals > run.counters[number].deferrals;
     let had_put_off = std::mem::replace(&mut run.put_off[number], puts_off);
-    assert_eq!(turn.worked, reaped > 0 || puts_off || had_put_off, "worked");
+    let works = reaped > 0 || puts_off || had_put_off || left == Left::Something;
+    let may_work = works || left == Left::Maybe;
+    assert!((works..=may_work).contains(&turn.worked), "worked");
+    // Those beyond a new limit stay.
+    let open_max = run.settings(number).connections_max;
     assert!(
-        open <= run.scenario.settings.connections_max,
+        open <= open_max.max(before.connections),
         "{open} connections"
     );
 }
@@ -107,8 +116,8 @@ fn judge_counters(counters: &Counters, told: &Told) {
     assert!(pauses <= cancels, "receive pauses: {pauses} of {cancels}");
 }
 
-fn judge_handlers(run: &mut Run, number: usize) {
-    let handlers_max = run.scenario.settings.handlers_max as u64;
+fn judge_handlers(run: &mut Run, number: usize, before: Before) {
+    let handlers_max = run.settings(number).handlers_max as u64;
     let shard = &mut run.shards[number];
     let handlers = shard.handlers() as u64;
     let io = shard.io_mut();
@@ -118,14 +127,17 @@ fn judge_handlers(run: &mut Run, number: usize) {
         told.handlers_started - told.handlers_finished,
         "handlers"
     );
-    assert!(handlers <= handlers_max, "{handlers} handlers");
+    assert!(
+        handlers <= handlers_max.max(before.handlers as u64),
+        "{handlers} handlers"
+    );
     let overloaded = shard.counters().overloaded - run.counters[number].overloaded;
     assert!(
         overloaded == 0 || handlers_peak >= handlers_max,
         "{overloaded} requests were turned away at {handlers_peak} handlers"
     );
     assert!(
-        overloaded == 0 || run.class == Class::Overload,
+        overloaded == 0 || run.scenario.kind == Class::Overload,
         "turned away"
     );
 }
@@ -139,32 +151,58 @@ fn judge_places(run: &mut Run) {
         );
         assert_eq!(placed, expected, "connections placed on shard {shard}");
     }
-    let Some(max) = run.scenario.settings.connections_per_address_max else {
-        return;
-    };
     let counts = run.network.counts();
-    for (address, count) in &counts {
-        assert!(
-            *count <= max.get() as usize,
-            "{address} has {count} connections"
-        );
+    let max = run.scenario.settings.connections_per_address_max;
+    if let (Some(max), true) = (max, run.scenario.reloads.is_empty()) {
+        for (address, count) in &counts {
+            let count = count.max;
+            assert!(
+                count <= i64::from(max.get()),
+                "{address} has {count} connections"
+            );
+        }
     }
     let counted: u64 = run
         .shards
         .iter()
         .map(corelane::shard::Shard::counted_connections)
         .sum();
-    assert_eq!(
-        counted,
-        counts.values().sum::<usize>() as u64,
-        "connections by address"
+    let min: i64 = counts.values().map(|count| count.min).sum();
+    let max: i64 = counts.values().map(|count| count.max).sum();
+    assert!(
+        (min..=max).contains(&counted.cast_signed()),
+        "connections by address: {counted}, not {min} to {max}"
     );
+}
+
+/// Whoever was let in while there is a limit was not one too many, as far as was known.
+fn judge_claims(run: &mut Run, number: usize) {
+    let claimed = std::mem::take(&mut run.shards[number].io_mut().claimed);
+    let Some(max) = run.settings(number).connections_per_address_max else {
+        return;
+    };
+    let network = &run.network;
+    for link in claimed.iter().map(|link| &network.links[*link]) {
+        if link.closed.is_some() || link.counted != Counted::Yes {
+            continue;
+        }
+        let address = link.address.ip().to_canonical();
+        let presented = &network.mesh.presented;
+        let presented = presented.iter().filter(|there| **there == address).count();
+        let count = network.counts()[&address].min - presented.cast_signed() as i64;
+        assert!(
+            count <= i64::from(max.get()),
+            "{address} has {count} connections, and got one more"
+        );
+    }
 }
 
 /// Who stays where it arrived is not better off elsewhere; judged where nothing else happened.
 fn judge_balance(run: &mut Run, number: usize) {
-    let settings = &run.scenario.settings;
-    let is_single = run.shards[number].io_mut().reaped == 1;
+    let settings = Rc::clone(run.settings(number));
+    let io = run.shards[number].io_mut();
+    // Whoever goes down hands nobody on.
+    let is_single = io.reaped == 1 && !io.going_down.is_begun();
     let (counters, before) = (run.shards[number].counters(), &run.counters[number]);
     let has_stayed = counters.accepted == before.accepted + 1
         && counters.handed_over == before.handed_over
@@ -189,8 +227,9 @@ fn judge_balance(run: &mut Run, number: usize) {
 /// A shard whose connections hold too much accepts nobody.
 fn judge_room(run: &mut Run, number: usize) {
     let held_bytes = run.shards[number].memory_bytes();
-    let is_full = held_bytes > run.scenario.settings.memory_bytes_max
-        || run.shards[number].connections() >= run.scenario.settings.connections_max;
+    let settings = run.settings(number);
+    let is_full = held_bytes > settings.memory_bytes_max
+        || run.shards[number].connections() >= settings.connections_max;
     let accepts = run.network.listeners[number]
         .iter()
         .any(|listener| listener.accept.is_some_and(|accept| !accept.cancelled));
@@ -221,6 +260,7 @@ fn is_served(run: &Run, number: usize, peer: usize) -> bool {
         && !link.broken
         && life.ended.is_none()
         && !life.cancelled
+        && !life.may_outgrow
         && run.peers[peer]
             .expected
             .end_at
@@ -238,13 +278,16 @@ fn served(run: &mut Run, number: usize) -> Vec<usize> {
 }
 
 /// Nothing is received from a peer that does not take its replies, nor beyond what may wait.
-fn judge_pauses(run: &Run, served: &[usize]) {
-    let high_bytes = run.scenario.settings.outbound_high_bytes;
+fn judge_pauses(run: &Run, number: usize, served: &[usize]) {
     for &peer in served {
         let flow = &run.state.flows.borrow()[peer];
+        // Fewer than before hold from the next frame on, and more from the next send on.
+        let high_bytes = flow
+            .high_bytes
+            .max(run.settings(number).outbound_high_bytes);
         let link = &run.network.links[peer];
         let is_receiving = link.receive.is_some_and(|receive| !receive.cancelled);
-        if may_be_flooded(run, link, flow) {
+        if may_be_flooded(link, flow) {
             continue;
         }
         if let Some(queued_bytes) = flow.queued_bytes_min() {
@@ -264,8 +307,8 @@ fn judge_pauses(run: &Run, served: &[usize]) {
 }
 
 /// Whether a connection may have been ended for its rate without a word so far.
-fn may_be_flooded(run: &Run, link: &Link, flow: &crate::state::Flow) -> bool {
-    flow.has_unhandled(link.received_bytes) && run.state.is_flood(flow, flow.frame_us)
+fn may_be_flooded(link: &Link, flow: &Flow) -> bool {
+    flow.has_unhandled(link.received_bytes) && flow.is_flood(flow.frame_us)
 }
 
 /// Nobody waits for others: whose frames wait, and neither for a handler nor for the peer to take
@@ -278,7 +321,7 @@ fn judge_fairness(run: &Run, served: &[usize]) {
             && link.send.is_none()
             && link.life.handling.is_none();
         assert!(
-            !waits || flow.turn == run.network.turn || may_be_flooded(run, link, flow),
+            !waits || flow.turn == run.network.turn || may_be_flooded(link, flow),
             "peer {peer} waits, and had nothing of this turn"
         );
     }
@@ -299,27 +342,34 @@ fn judge_lingering(run: &Run, number: usize) {
 fn judge_deadlines(run: &mut Run, number: usize, served: &[usize]) {
     let now_us = run.now_us;
     let since_us = run.shards[number].io_mut().going_down.draining_since_us();
-    let settings = &run.scenario.settings;
+    let reply_errors = run.scenario.settings.reply_errors;
+    let settings = run.rules[number].all_settings();
     for &peer in served {
         let expected = &run.peers[peer].expected;
         let link = &run.network.links[peer];
         let flow = &run.state.flows.borrow()[peer];
         // Frames that no handler gets are no silence, but leave no trace here.
-        let is_unknown = expected.bad_frames > 0 && !settings.reply_errors;
-        if is_unknown || may_be_flooded(run, link, flow) {
+        let is_unknown = expected.bad_frames > 0 && !reply_errors;
+        if is_unknown || may_be_flooded(link, flow) {
             continue;
         }
-        let deadlines = deadlines(link, flow, settings, since_us);
-        let overdue = due(&deadlines, now_us.saturating_sub(TICK_US));
+        // Its timer may still be by former settings, and then tells of what is due by these.
+        let deadlines = settings
+            .iter()
+            .map(|settings| deadlines(link, flow, settings, since_us));
+        let deadlines: Vec<_> = deadlines.collect();
+        let is_overdue = deadlines
+            .iter()
+            .all(|deadlines| !due(deadlines, now_us.saturating_sub(TICK_US)).is_empty());
         assert!(
-            overdue.is_empty(),
+            !is_overdue,
             "peer {peer} is still there at {now_us}, although {deadlines:?}"
         );
     }
 }
 
 fn judge_going_down(run: &mut Run, number: usize) {
-    let settings = &run.scenario.settings;
+    let settings = Rc::clone(run.settings(number));
     let io = run.shards[number].io_mut();
     let stop_us = io.stop_told_us.map(|at_us| at_us + settings.stop_us);
     let drain_us = io

@@ -9,7 +9,7 @@ use corelane::shard::{Completion, Failure, Io, Loads, Message, Operation, Settin
 use std::sync::Arc;
 
 use crate::executor::Executor;
-use crate::network::{Listener, Network, Place, Socket};
+use crate::network::{Counted, Listener, Network, Place, Socket};
 use crate::random::Random;
 use crate::state::{State, Violations};
 
@@ -156,7 +156,13 @@ pub(crate) struct FakeIo {
     pub(crate) pending: Vec<Pending>,
     pub(crate) lent: Rc<Cell<usize>>,
     pub(crate) faults: Faults,
-    pub(crate) settings: Settings,
+    pub(crate) settings: Rc<Settings>,
+    /// Bytes from which on the highest settings so far paused a connection.
+    pub(crate) high_bytes_widest: usize,
+    /// The most slots that connections have taken.
+    pub(crate) slots: usize,
+    /// Connections that were let in by their address's limit in this turn.
+    pub(crate) claimed: Vec<usize>,
     pub(crate) random: Random,
     pub(crate) state: Rc<State>,
     pub(crate) violations: Violations,
@@ -167,7 +173,7 @@ impl FakeIo {
     pub(crate) fn new(
         (shard, loads): (usize, Arc<Loads>),
         faults: Faults,
-        settings: Settings,
+        settings: Rc<Settings>,
         random: Random,
         state: Rc<State>,
     ) -> FakeIo {
@@ -184,7 +190,10 @@ impl FakeIo {
             pending: Vec::new(),
             lent: Rc::default(),
             faults,
+            high_bytes_widest: settings.outbound_high_bytes,
             settings,
+            slots: 0,
+            claimed: Vec::new(),
             random,
             violations: state.violations.clone(),
             state,
@@ -274,6 +283,7 @@ impl FakeIo {
                         let link = &mut self.network.links[arrival.socket.0];
                         link.place = Place::At(self.shard);
                         link.arrived_at = self.shard;
+                        self.claim(arrival.socket.0);
                     }
                     Err(Failure::NoRoom(_)) => {
                         self.told.accept_failures += 1;
@@ -283,9 +293,15 @@ impl FakeIo {
                 }
             }
             Completion::Told { message } => match message {
-                Message::Arrived { arrival, .. } | Message::Placed(arrival) => {
+                Message::Arrived { arrival, .. } => {
                     self.told.taken_over += 1;
                     self.network.links[arrival.socket.0].place = Place::At(self.shard);
+                    self.claim(arrival.socket.0);
+                }
+                Message::Placed(arrival) => {
+                    self.told.taken_over += 1;
+                    self.network.links[arrival.socket.0].place = Place::At(self.shard);
+                    self.count_if_it_is_not(arrival.socket.0);
                 }
                 Message::Present(_) | Message::Departed(_) => {}
             },
@@ -331,12 +347,42 @@ impl FakeIo {
                 let link = &mut self.network.links[link];
                 link.life.handling = None;
                 link.life.handled_us = now_us;
+                link.life.may_outgrow |= self.settings.outbound_high_bytes < self.high_bytes_widest;
                 let is_late = self.going_down.stop_us.is_some()
                     || link.closed.is_some()
                     || link.broken_told.is_some()
                     || link.life.cancelled;
                 self.told.late_replies += u64::from(is_late);
             }
+        }
+    }
+}
+
+impl FakeIo {
+    /// The shard goes by other settings from now on.
+    pub(crate) fn take_over(&mut self, settings: &Rc<Settings>) {
+        self.settings = Rc::clone(settings);
+        let high_bytes = settings.outbound_high_bytes;
+        self.high_bytes_widest = self.high_bytes_widest.max(high_bytes);
+    }
+
+    /// A connection came to be let in here, if its address has room, or is yet to go to the shard
+    /// that says so.
+    fn claim(&mut self, link: usize) {
+        if self.settings.connections_per_address_max.is_some() {
+            self.network.links[link].counted = Counted::Yes;
+            self.claimed.push(link);
+        }
+    }
+
+    /// A connection came that was let in where there was no limit: it is counted where there is one.
+    fn count_if_it_is_not(&mut self, link: usize) {
+        let link = &mut self.network.links[link];
+        let has_limit = self.settings.connections_per_address_max.is_some();
+        if has_limit && link.counted == Counted::No {
+            link.counted = Counted::Yes;
+            let address = link.address.ip().to_canonical();
+            self.network.mesh.presented.push(address);
         }
     }
 }
@@ -362,6 +408,7 @@ impl Io for FakeIo {
     fn reap(&mut self, completions: &mut Vec<Completion<Socket, Received>>, max: usize) {
         self.handlers_peak = self.told.handlers_started - self.told.handlers_finished;
         self.reaped = 0;
+        self.claimed.clear();
         self.network.mesh.relieved[self.shard] = false;
         while self.reaped < max.min(self.faults.reap_max) {
             let Some(completion) = self.take_due() else {

@@ -27,6 +27,8 @@ pub(crate) struct Life {
     pub(crate) cut_off: Option<u16>,
     /// Its send was cancelled: it is over.
     pub(crate) cancelled: bool,
+    /// A reply came while less may be queued than before: it may have been too much.
+    pub(crate) may_outgrow: bool,
     /// Nothing was taken for so long that it could be.
     pub(crate) write_timed_out: bool,
     /// Bytes that its peer had sent when its shard began to drain with it open.

@@ -53,6 +53,7 @@ pub(crate) fn settings(class: Class, rate: Option<Rate>, random: &mut Random) ->
         },
         turn_frames_max: random.one_of(&[1, 2, 5, 512]),
         turn_bytes_max: random.one_of(&[1, 100, 1_000, 128 * 1024]),
+        turn_slots_max: 512,
         handlers_max: match class {
             Class::Overload => random.between(1, 3),
             _ => 1_000,
@@ -71,6 +72,46 @@ pub(crate) fn settings(class: Class, rate: Option<Rate>, random: &mut Random) ->
     };
     set_patience(class, &mut settings, random);
     settings
+}
+
+/// Others for the same run, and their rate; what the model can't follow is the same. Both come to have
+/// what only reloads are about.
+pub(crate) fn other_settings(
+    class: Class,
+    former: &mut Settings,
+    random: &mut Random,
+) -> (Settings, Option<Rate>) {
+    let rate = if random.percent(25) {
+        None
+    } else {
+        rate(class, random)
+    };
+    let mut other = settings(class, rate, random);
+    for settings in [&mut *former, &mut other] {
+        let max = NonZeroU32::new(random.between(1, 4) as u32);
+        settings.connections_per_address_max = max.filter(|_| random.percent(60));
+        settings.balanced = random.percent(60);
+        settings.turn_slots_max = random.one_of(&[1, 1, 2, 512]);
+        for time_out in [
+            &mut settings.idle_us,
+            &mut settings.first_frame_us,
+            &mut settings.write_us,
+        ] {
+            let is_meant = random.percent(if time_out.is_some() { 80 } else { 30 });
+            *time_out = is_meant.then(|| random.between_us(25_000, 100_000));
+        }
+    }
+    let other = Settings {
+        frame_bytes_max: former.frame_bytes_max,
+        bad_frames_max: former.bad_frames_max,
+        outbound_bytes_max: other.outbound_high_bytes + former.frame_bytes_max,
+        bulk_bytes: former.bulk_bytes,
+        turn_frames_max: former.turn_frames_max,
+        turn_bytes_max: former.turn_bytes_max,
+        reply_errors: former.reply_errors,
+        ..other
+    };
+    (other, rate)
 }
 
 /// The time-outs, in those classes that have some.

@@ -33,6 +33,7 @@ mod network;
 mod peer;
 mod random;
 mod rate;
+mod reload;
 mod run;
 mod scenario;
 mod state;
@@ -165,6 +166,27 @@ fn a_shard_without_memory_lets_nobody_in_until_it_has_some() {
 }
 
 #[test]
+fn other_settings_hold_from_then_on_and_close_nobody() {
+    let seen = run_class(Class::Reload, 600);
+    seen.has("connections handed over", |counters| counters.taken_over);
+    seen.has("pauses", |counters| counters.receive_pauses);
+    seen.has("overload", |counters| counters.overloaded);
+    seen.has_ends(&[
+        CloseCause::PeerClosed,
+        CloseCause::Limit,
+        CloseCause::Idle,
+        CloseCause::FirstFrame,
+        CloseCause::WriteTimeout,
+        CloseCause::Flood,
+        CloseCause::Drain,
+        CloseCause::Stop,
+    ]);
+    let unfinished = seen.0.iter().map(|outcome| outcome.unfinished_turns);
+    let unfinished: u64 = unfinished.sum();
+    assert!(seen.0.is_empty() || unfinished > 1_000, "{unfinished}");
+}
+
+#[test]
 fn a_seed_gives_the_same_run_again() {
     silence_panics_on_purpose();
     for (class, first) in Class::ALL.into_iter().zip((0..).step_by(1_000_000)) {
@@ -176,13 +198,14 @@ fn a_seed_gives_the_same_run_again() {
 }
 
 /// What the seeds of a class came to; nothing if they were not the usual ones.
-struct Seen(Vec<Vec<Counters>>);
+struct Seen(Vec<Outcome>);
 
 impl Seen {
     /// What a class is there for must come about in it, else it tests nothing.
     #[track_caller]
     fn has(&self, what: &str, count: impl Fn(&Counters) -> u64) {
-        let seen: u64 = self.0.iter().flatten().map(count).sum();
+        let counters = self.0.iter().flat_map(|outcome| &outcome.counters);
+        let seen: u64 = counters.map(count).sum();
         assert!(self.0.is_empty() || seen >= 10, "{what}: {seen}");
     }
 
@@ -213,12 +236,7 @@ fn run_class(class: Class, seeds: u64) -> Seen {
         .collect();
     let turns: u64 = outcomes.iter().map(|outcome| outcome.turns).sum();
     eprintln!("{class:?}: {seeds} seeds, {turns} turns");
-    Seen(
-        outcomes
-            .into_iter()
-            .map(|outcome| outcome.counters)
-            .collect(),
-    )
+    Seen(outcomes)
 }
 
 /// Runs one seed; if it fails, says which, and prints the last lines of its trace.

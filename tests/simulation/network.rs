@@ -47,6 +47,8 @@ pub(crate) struct Link {
     /// What a short send has left over, which comes next.
     pub(crate) rest_bytes: Option<usize>,
     pub(crate) life: Life,
+    /// Whether the shard that counts its address has it, or is about to hear of it.
+    pub(crate) counted: Counted,
 }
 
 /// Who has a connection's socket.
@@ -61,6 +63,15 @@ pub(crate) enum Place {
     ToBeCounted,
     /// The mesh, on its way to the shard that is to serve it.
     ToBeServed(usize),
+}
+
+/// Whether a connection counts for its address, once the messages about it have arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Counted {
+    No,
+    /// It was there before there was a limit, and its shard gets to it in one of these turns.
+    Maybe,
+    Yes,
 }
 
 /// When and how a shard closed a connection.
@@ -123,6 +134,7 @@ impl Link {
             send: None,
             rest_bytes: None,
             life: Life::default(),
+            counted: Counted::No,
         }
     }
 
@@ -146,11 +158,6 @@ impl Link {
 
     fn is_open(&self) -> bool {
         self.is_accepted() && self.closed.is_none()
-    }
-
-    /// It is open, and its address's count has it.
-    fn is_counted(&self) -> bool {
-        self.is_open() && self.place != Place::ToBeCounted
     }
 }
 
@@ -202,13 +209,47 @@ impl Network {
     }
 
     /// How many connections of each address are counted, if the shard that counts them does it
-    /// right: those that there are, and those of which it has not heard yet that they are gone.
-    pub(crate) fn counts(&self) -> BTreeMap<IpAddr, usize> {
-        let mut counts = self.mesh.departing.clone();
-        for link in self.links.iter().filter(|link| link.is_counted()) {
-            *counts.entry(link.address.ip().to_canonical()).or_default() += 1;
+    /// right: those that there are, and those of which it has not heard yet that they are gone,
+    /// without those of which it has not heard yet that they are there.
+    pub(crate) fn counts(&self) -> BTreeMap<IpAddr, Count> {
+        let mut counts: BTreeMap<IpAddr, Count> = BTreeMap::new();
+        for (address, on_their_way) in &self.mesh.on_their_way {
+            counts.entry(*address).or_default().add(*on_their_way);
+        }
+        for link in self.links.iter().filter(|link| link.is_open()) {
+            let count = counts.entry(link.address.ip().to_canonical()).or_default();
+            match link.counted {
+                Counted::No => {}
+                Counted::Maybe => count.max += 1,
+                Counted::Yes => count.add(1),
+            }
         }
         counts
+    }
+
+    /// A shard has got other settings, by which addresses have a limit: who waits there is counted
+    /// at once, and who is served soon.
+    pub(crate) fn count_those_of(&mut self, shard: usize) {
+        for link in self.links.iter_mut().filter(|link| link.is_open()) {
+            if link.place == Place::At(shard) && link.counted == Counted::No {
+                let is_served = link.id.is_some();
+                link.counted = if is_served {
+                    Counted::Maybe
+                } else {
+                    Counted::Yes
+                };
+            }
+        }
+    }
+
+    /// All that a shard serves are counted by now.
+    pub(crate) fn has_counted_those_of(&mut self, shard: usize) {
+        for link in &mut self.links {
+            if link.is_of(shard) && link.counted == Counted::Maybe {
+                link.counted = Counted::Yes;
+                self.mesh.presented.push(link.address.ip().to_canonical());
+            }
+        }
     }
 
     /// Whether connections wait at this shard for room.
@@ -225,6 +266,20 @@ impl Network {
             link.is_open() && [Place::At(shard), Place::ToBeServed(shard)].contains(&link.place)
         };
         self.links.iter().filter(is_there).count()
+    }
+}
+
+/// A number of connections that is at least and at most so large.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Count {
+    pub(crate) min: i64,
+    pub(crate) max: i64,
+}
+
+impl Count {
+    fn add(&mut self, connections: i64) {
+        self.min += connections;
+        self.max += connections;
     }
 }
 
@@ -257,10 +312,13 @@ pub(crate) struct Mesh {
     pub(crate) queue_max: usize,
     /// A queue of this sender's has room again, which it does not know yet.
     pub(crate) relieved: Vec<bool>,
-    /// Connections that are gone, of which the shard that counts them has not heard.
-    pub(crate) departing: BTreeMap<IpAddr, usize>,
-    /// Those of which it has heard in this very turn.
+    /// Connections that are gone, of which the shard that counts them has not heard, less those
+    /// that are there and of which it has not heard.
+    on_their_way: BTreeMap<IpAddr, i64>,
+    /// Those that are gone and of which it has heard in this very turn.
     pub(crate) departed: Vec<IpAddr>,
+    /// Those that are there and have come to be counted in this very turn, whatever the limit.
+    pub(crate) presented: Vec<IpAddr>,
 }
 
 impl Mesh {
@@ -270,8 +328,9 @@ impl Mesh {
             queues: (0..shards).map(|_| queues()).collect(),
             queue_max: 1,
             relieved: vec![false; shards],
-            departing: BTreeMap::new(),
+            on_their_way: BTreeMap::new(),
             departed: Vec::new(),
+            presented: Vec::new(),
         }
     }
 
@@ -282,8 +341,10 @@ impl Mesh {
     }
 
     pub(crate) fn send(&mut self, from: usize, to: usize, due_us: u64, message: Message<Socket>) {
-        if let Message::Departed(address) = &message {
-            *self.departing.entry(*address).or_default() += 1;
+        match &message {
+            Message::Departed(address) => *self.on_their_way.entry(*address).or_default() += 1,
+            Message::Present(address) => *self.on_their_way.entry(*address).or_default() -= 1,
+            Message::Arrived { .. } | Message::Placed(_) => {}
         }
         self.queues[to][from].push_back((due_us, message));
     }
@@ -302,11 +363,16 @@ impl Mesh {
         let was_congested = queue.len() > self.queue_max;
         let (_, message) = queue.pop_front()?;
         self.relieved[from] |= was_congested && queue.len() <= self.queue_max;
-        if let Message::Departed(address) = &message
-            && let Some(departing) = self.departing.get_mut(address)
-        {
-            *departing -= 1;
-            self.departed.push(*address);
+        match &message {
+            Message::Departed(address) => {
+                *self.on_their_way.entry(*address).or_default() -= 1;
+                self.departed.push(*address);
+            }
+            Message::Present(address) => {
+                *self.on_their_way.entry(*address).or_default() += 1;
+                self.presented.push(*address);
+            }
+            Message::Arrived { .. } | Message::Placed(_) => {}
         }
         Some(message)
     }

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use corelane::metrics::Counters;
-use corelane::shard::{Loads, Shard, Turn};
+use corelane::shard::{Loads, Settings, Shard, Turn};
 
 use crate::handlers::router;
 use crate::io::FakeIo;
@@ -12,6 +12,7 @@ use crate::limits::connection_bytes;
 use crate::model;
 use crate::network::Network;
 use crate::peer::{Peer, Reading};
+use crate::reload::Rules;
 use crate::scenario::{Class, Scenario};
 use crate::state::{Flow, State};
 use crate::{ends, invariants};
@@ -24,7 +25,6 @@ const IDLE_TURN_PERCENT: u64 = 5;
 
 /// A run in the middle.
 pub(crate) struct Run {
-    pub(crate) class: Class,
     pub(crate) scenario: Scenario,
     pub(crate) network: Network,
     pub(crate) shards: Vec<Shard<FakeIo, State>>,
@@ -34,6 +34,8 @@ pub(crate) struct Run {
     pub(crate) now_us: u64,
     /// By shard: its last turn.
     pub(crate) turns: Vec<Turn>,
+    /// By shard.
+    pub(crate) rules: Vec<Rules>,
     /// By shard: what the counters said when they were judged last.
     pub(crate) counters: Vec<Counters>,
     /// By shard: frames were put off in the turn before.
@@ -47,18 +49,21 @@ pub(crate) struct Run {
 pub(crate) struct Outcome {
     pub(crate) counters: Vec<Counters>,
     pub(crate) turns: u64,
+    /// Turns after which connections were left to be brought in line with other settings.
+    pub(crate) unfinished_turns: u64,
     pub(crate) trace: Vec<String>,
 }
 
 impl Run {
     pub(crate) fn new(class: Class, seed: u64, traces: bool) -> Run {
         let mut scenario = Scenario::new(class, seed);
-        let may_overload = class == Class::Overload;
+        let may_overload = scenario.kind == Class::Overload;
+        let settings = Rc::new(scenario.settings.clone());
         let peers: Vec<Peer> = std::mem::take(&mut scenario.scripts)
             .into_iter()
             .enumerate()
             .map(|(number, script)| {
-                let expected = model::expect(&script.stream, &scenario.settings, may_overload);
+                let expected = model::expect(&script.stream, &settings, may_overload);
                 Peer::new(number, script, expected, scenario.random.fork())
             })
             .collect();
@@ -68,8 +73,8 @@ impl Run {
         let state = Rc::new(State::new(
             scenario.random.fork(),
             flows.collect(),
-            &scenario.settings,
-            scenario.rate,
+            (&settings, scenario.rate),
+            scenario.shards,
             scenario.long_naps_percent,
         ));
         let addresses: Vec<_> = peers.iter().map(|peer| peer.script.address).collect();
@@ -78,7 +83,7 @@ impl Run {
         network.trace = traces.then(Vec::new);
         let loads = Arc::new(Loads::new(scenario.shards as u16));
         let shards: Vec<_> = (0..scenario.shards)
-            .map(|number| shard(number, &loads, &mut scenario, &state))
+            .map(|number| shard((number, &loads), &mut scenario, &settings, &state))
             .collect();
         let first = Turn {
             worked: true,
@@ -86,7 +91,7 @@ impl Run {
             stopped: false,
         };
         Run {
-            class,
+            rules: shards.iter().map(|_| Rules::new(&settings)).collect(),
             network,
             turns: vec![first; shards.len()],
             counters: vec![Counters::default(); shards.len()],
@@ -130,6 +135,7 @@ impl Run {
                 .map(|shard| shard.counters().clone())
                 .collect(),
             turns: self.network.turn,
+            unfinished_turns: self.rules.iter().map(|rules| rules.unfinished_turns).sum(),
             trace: self.take_trace(),
         }
     }
@@ -158,6 +164,7 @@ impl Run {
         self.scenario.random.shuffle(&mut order);
         let sits_out_percent = self.scenario.faults.sits_out_percent;
         for shard in order {
+            self.reload(shard);
             self.tell(shard);
             // It may take a turn for nothing, or not take one at once.
             let takes_percent = if self.has_work(shard) {
@@ -181,6 +188,8 @@ impl Run {
         let had_stopped = self.turns[number].stopped;
         self.network.turn += 1;
         self.network.mesh.departed.clear();
+        self.network.mesh.presented.clear();
+        let before = self.before(number);
         self.state.turn.set(self.network.turn);
         self.network.note(|| format!("turn of shard {number}"));
         let shard = &mut self.shards[number];
@@ -198,7 +207,8 @@ impl Run {
             || self.network.mesh.is_congested(number)
             || self.shards[number].io_mut().going_down.is_begun();
         self.end_drain(number);
-        invariants::judge_turn(self, number, turn);
+        let left = self.revise(number, before, turn);
+        invariants::judge_turn(self, number, (before, turn, left));
     }
 
     /// On to the next turn: at once if something could happen, or when something will.
@@ -223,6 +233,7 @@ impl Run {
         next_us.extend(network.mesh.next_us());
         for number in 0..self.shards.len() {
             next_us.extend(self.turns[number].wake_at_us);
+            next_us.extend(self.next_reload_us(number));
             let (drain_us, stop_us) = (self.scenario.drain_us, self.scenario.stop_us);
             let told_us = [drain_us, stop_us].map(|at_us| self.told_us(number, at_us));
             let io = self.shards[number].io_mut();
@@ -272,7 +283,6 @@ impl Run {
             );
             return false;
         };
-        let settings = &self.scenario.settings;
         assert!(
             !link.broken,
             "shard {} is stuck: peer {number} is broken, not closed",
@@ -284,7 +294,7 @@ impl Run {
                 "shard {} is stuck: peer {number} is at its end, not closed",
                 id.shard()
             );
-            let missing = peer.missing(settings.reply_errors);
+            let missing = peer.missing(self.scenario.settings.reply_errors);
             assert!(
                 missing == 0,
                 "shard {} is stuck: peer {number} misses {missing} replies",
@@ -296,7 +306,7 @@ impl Run {
 
     /// Whether a shard has room for another connection.
     fn has_room(&self, shard: usize) -> bool {
-        let settings = &self.scenario.settings;
+        let settings = self.settings(shard);
         let shard = &self.shards[shard];
         shard.connections() < settings.connections_max
             && shard.memory_bytes().saturating_add(connection_bytes()) <= settings.memory_bytes_max
@@ -304,15 +314,15 @@ impl Run {
 }
 
 fn shard(
-    number: usize,
-    loads: &Arc<Loads>,
+    (number, loads): (usize, &Arc<Loads>),
     scenario: &mut Scenario,
+    settings: &Rc<Settings>,
     state: &Rc<State>,
 ) -> Shard<FakeIo, State> {
     let io = FakeIo::new(
         (number, Arc::clone(loads)),
         scenario.faults.clone(),
-        scenario.settings.clone(),
+        Rc::clone(settings),
         scenario.random.fork(),
         Rc::clone(state),
     );
@@ -320,7 +330,7 @@ fn shard(
         io,
         (number as u16, Arc::clone(loads)),
         scenario.listeners,
-        scenario.settings.clone(),
+        (**settings).clone(),
         router(),
         Rc::clone(state),
     )

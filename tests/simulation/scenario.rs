@@ -1,9 +1,11 @@
 //! What a seed means: shards, limits, faults, peers and what they do.
 
+use std::rc::Rc;
+
 use corelane::shard::Settings;
 
 use crate::io::Faults;
-use crate::limits::{faults, rate, settings};
+use crate::limits::{faults, other_settings, rate, settings};
 use crate::network::address;
 use crate::peer::{Pace, Reading, Script};
 use crate::random::Random;
@@ -40,10 +42,12 @@ pub(crate) enum Class {
     Drain,
     /// Hardly any memory.
     Memory,
+    /// Other settings while it runs, which else is of one of the classes above.
+    Reload,
 }
 
 impl Class {
-    pub(crate) const ALL: [Class; 13] = [
+    pub(crate) const ALL: [Class; 14] = [
         Class::Calm,
         Class::Faulty,
         Class::Crowded,
@@ -57,14 +61,29 @@ impl Class {
         Class::Balanced,
         Class::Drain,
         Class::Memory,
+        Class::Reload,
     ];
+}
+
+/// Other settings for all shards.
+#[derive(Debug)]
+pub(crate) struct Reload {
+    /// When the first shard is told.
+    pub(crate) at_us: u64,
+    pub(crate) settings: Rc<Settings>,
+    pub(crate) rate: Option<Rate>,
 }
 
 /// One run, down to the last byte that its peers will send.
 #[derive(Debug)]
 pub(crate) struct Scenario {
+    /// What it is like, settings apart that are reloaded.
+    pub(crate) kind: Class,
+    /// What the shards begin with.
     pub(crate) settings: Settings,
     pub(crate) rate: Option<Rate>,
+    /// In their order.
+    pub(crate) reloads: Vec<Reload>,
     pub(crate) shards: usize,
     /// Of each shard.
     pub(crate) listeners: usize,
@@ -88,18 +107,27 @@ pub(crate) struct Scenario {
 impl Scenario {
     pub(crate) fn new(class: Class, seed: u64) -> Scenario {
         let mut random = Random::new(seed);
-        let rate = rate(class, &mut random);
-        let settings = settings(class, rate, &mut random);
+        let kind = match class {
+            Class::Reload => random.one_of(&RELOADED),
+            other => other,
+        };
+        let rate = rate(kind, &mut random);
+        let mut settings = settings(kind, rate, &mut random);
         let start_us = random.between_us(1, 1 << 40);
+        let reloads = match class {
+            Class::Reload => reloads(kind, (&mut settings, rate), start_us, &mut random),
+            _ => Vec::new(),
+        };
         let shards = match class {
+            Class::Reload => random.one_of(&[1, 2, 3, 3]),
             Class::Slow | Class::Overload | Class::Large => 1,
             Class::Balanced => random.between(2, 3),
             _ => random.one_of(&[1, 1, 2, 3]),
         };
         let listeners = random.between(1, 2);
-        let scripts = scripts(class, (shards, listeners), start_us, &settings, &mut random);
-        let drain_us = (class == Class::Drain).then(|| start_us + random.between_us(1, 15_000));
-        let stop_us = match class {
+        let scripts = scripts(kind, (shards, listeners), start_us, &settings, &mut random);
+        let drain_us = (kind == Class::Drain).then(|| start_us + random.between_us(1, 15_000));
+        let stop_us = match kind {
             Class::Stopping => Some(start_us + random.between_us(1, 15_000)),
             Class::Drain if random.percent(30) => {
                 drain_us.map(|at_us| at_us + random.between_us(1, 1_000_000))
@@ -107,16 +135,18 @@ impl Scenario {
             _ => None,
         };
         Scenario {
+            kind,
             rate,
+            reloads,
             shards,
             listeners,
-            faults: faults(class, &mut random),
+            faults: faults(kind, &mut random),
             scripts,
             drain_us,
             stop_us,
             told_apart_us: random.one_of(&[0, 0, 100, 3_000]),
             resets_the_eternal: random.percent(50),
-            long_naps_percent: match class {
+            long_naps_percent: match kind {
                 Class::Crowded | Class::Idle => 30,
                 Class::Large => 50,
                 _ => 10,
@@ -127,6 +157,54 @@ impl Scenario {
             random,
         }
     }
+}
+
+/// What a run with a reload may be like else.
+const RELOADED: [Class; 12] = [
+    Class::Faulty,
+    Class::Crowded,
+    Class::Crowded,
+    Class::Overload,
+    Class::Stopping,
+    Class::Idle,
+    Class::Flood,
+    Class::Hoarder,
+    Class::Balanced,
+    Class::Balanced,
+    Class::Drain,
+    Class::Memory,
+];
+
+/// Once to other settings, or there and back and there again while the first is worked off.
+fn reloads(
+    kind: Class,
+    (settings, rate): (&mut Settings, Option<Rate>),
+    start_us: u64,
+    random: &mut Random,
+) -> Vec<Reload> {
+    let (other, other_rate) = other_settings(kind, settings, random);
+    let former = Rc::new(settings.clone());
+    let longest_us = random.one_of(&[0, 3_000, 15_000, 150_000]);
+    let mut at_us = start_us + random.between_us(0, longest_us);
+    let mut reloads = vec![Reload {
+        at_us,
+        settings: Rc::new(other),
+        rate: other_rate,
+    }];
+    if random.percent(40) {
+        for (settings, rate) in [
+            (former, rate),
+            (Rc::clone(&reloads[0].settings), other_rate),
+        ] {
+            at_us += random.between_us(0, 2_000);
+            reloads.push(Reload {
+                at_us,
+                settings,
+                rate,
+            });
+        }
+    }
+    reloads
 }
 
 fn scripts(

@@ -48,10 +48,16 @@ pub(crate) struct Flow {
     pub(crate) turn: u64,
     turn_frames: u32,
     turn_bytes: usize,
+    /// Its shard's, when that was asked last.
+    rate: Option<Rate>,
     /// As if no frame had ever had to wait.
     bucket: Bucket,
     /// As if each frame had waited since the one before.
     patient: PatientBucket,
+    /// A frame was one too many by the rate before, if one came.
+    was_flood: bool,
+    /// From so many bytes on it was paused when a handler got a request last.
+    pub(crate) high_bytes: usize,
 }
 
 impl Flow {
@@ -66,8 +72,11 @@ impl Flow {
             turn: 0,
             turn_frames: 0,
             turn_bytes: 0,
+            rate: None,
             bucket: Bucket::default(),
             patient: PatientBucket::default(),
+            was_flood: false,
+            high_bytes: 0,
         }
     }
 
@@ -123,6 +132,12 @@ impl Flow {
         })
     }
 
+    /// Whether another frame at this time is more than may come.
+    pub(crate) fn is_flood(&self, at_us: u64) -> bool {
+        let has_token = |rate| self.bucket.has_token(rate, at_us);
+        self.was_flood || self.rate.is_some_and(|rate| !has_token(rate))
+    }
+
     /// A PING has no number: it is the next one that there is.
     fn next_ping(&self) -> Option<usize> {
         let first = self.handled.map_or(0, |handled| handled + 1);
@@ -154,8 +169,8 @@ pub(crate) struct State {
     sleepers: RefCell<Vec<(u64, Waker)>>,
     random: RefCell<Random>,
     pub(crate) frame_bytes_max: usize,
-    settings: Settings,
-    rate: Option<Rate>,
+    /// By shard.
+    rules: RefCell<Vec<(Rc<Settings>, Option<Rate>)>>,
     /// Out of a hundred handlers.
     long_naps_percent: u64,
 }
@@ -171,8 +186,8 @@ impl State {
     pub(crate) fn new(
         random: Random,
         flows: Vec<Flow>,
-        settings: &Settings,
-        rate: Option<Rate>,
+        (settings, rate): (&Rc<Settings>, Option<Rate>),
+        shards: usize,
         long_naps_percent: u64,
     ) -> State {
         State {
@@ -184,8 +199,7 @@ impl State {
             sleepers: RefCell::default(),
             random: RefCell::new(random),
             frame_bytes_max: settings.frame_bytes_max,
-            settings: settings.clone(),
-            rate,
+            rules: RefCell::new(vec![(Rc::clone(settings), rate); shards]),
             long_naps_percent,
         }
     }
@@ -229,6 +243,26 @@ impl State {
             at_work: false,
         };
         self.connections.borrow_mut().insert(id, seen);
+        self.flows.borrow_mut()[peer].rate = self.rules.borrow()[id.shard()].1;
+    }
+
+    /// A shard goes by other settings from now on. With another rate, everybody there has a full
+    /// bucket.
+    pub(crate) fn reload(&self, shard: usize, settings: &Rc<Settings>, rate: Option<Rate>) {
+        let former = std::mem::replace(
+            &mut self.rules.borrow_mut()[shard],
+            (Rc::clone(settings), rate),
+        );
+        if former.0.flood == settings.flood {
+            return;
+        }
+        let connections = self.connections.borrow();
+        for (_, seen) in connections.iter().filter(|(id, _)| id.shard() == shard) {
+            let flow = &mut self.flows.borrow_mut()[seen.peer];
+            flow.was_flood = flow.is_flood(flow.frame_us);
+            flow.rate = rate;
+            (flow.bucket, flow.patient) = Default::default();
+        }
     }
 
     /// A PING came.
@@ -285,12 +319,14 @@ impl State {
             violations.add(format_args!("{id}: request {number} came, not {next:?}"));
         }
         let queued_bytes = request.before_bytes.saturating_sub(flow.sent_bytes);
-        if queued_bytes >= self.settings.outbound_high_bytes {
+        let settings = Rc::clone(&self.rules.borrow()[id.shard()].0);
+        if queued_bytes >= settings.outbound_high_bytes {
             violations.add(format_args!(
                 "{id}: request {number} is handled although {queued_bytes} bytes are queued"
             ));
         }
-        self.take_share(id, flow, request.bytes);
+        self.take_share(id, flow, request.bytes, &settings);
+        flow.high_bytes = settings.outbound_high_bytes;
         flow.handled = Some(number);
         flow.handled_async = is_async;
         flow.at_work = is_async;
@@ -299,33 +335,34 @@ impl State {
     }
 
     /// A frame takes its part of its connection's turn and bucket, which must be there.
-    fn take_share(&self, id: ConnectionId, flow: &mut Flow, frame_bytes: usize) {
+    fn take_share(
+        &self,
+        id: ConnectionId,
+        flow: &mut Flow,
+        frame_bytes: usize,
+        settings: &Settings,
+    ) {
         let now_us = self.now_us.get();
         if flow.turn != self.turn.get() {
             flow.turn = self.turn.get();
             (flow.turn_frames, flow.turn_bytes) = (0, 0);
         }
         let (frames, bytes) = (flow.turn_frames, flow.turn_bytes);
-        if frames >= self.settings.turn_frames_max || bytes >= self.settings.turn_bytes_max {
+        if frames >= settings.turn_frames_max || bytes >= settings.turn_bytes_max {
             self.violations.add(format_args!(
                 "{id}: another frame in a turn that had {frames} with {bytes} bytes"
             ));
         }
         flow.turn_frames += 1;
         flow.turn_bytes += frame_bytes;
-        if let Some(rate) = self.rate {
+        flow.was_flood = false;
+        if let Some(rate) = flow.rate {
             if !flow.patient.take(rate, now_us) {
                 self.violations
                     .add(format_args!("{id}: a frame too many is handled"));
             }
             flow.bucket.take(rate, now_us);
         }
-    }
-
-    /// Whether another frame at this time is more than may come.
-    pub(crate) fn is_flood(&self, flow: &Flow, at_us: u64) -> bool {
-        self.rate
-            .is_some_and(|rate| !flow.bucket.has_token(rate, at_us))
     }
 
     /// The asynchronous handler at work for this connection is not any more.

@@ -66,7 +66,7 @@ impl Run {
 
     /// A drain's time may be over.
     pub(crate) fn end_drain(&mut self, number: usize) {
-        let drain_limit_us = self.scenario.settings.drain_us;
+        let drain_limit_us = self.settings(number).drain_us;
         let io = self.shards[number].io_mut();
         let since_us = io.going_down.draining_since_us();
         if since_us.is_some_and(|since_us| since_us + drain_limit_us <= self.now_us) {
