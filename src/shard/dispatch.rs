@@ -157,7 +157,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
         connection.share = share;
         self.counters.frames_received += frames_taken.get();
         connection.took_frames(frames_taken.get(), self.now_us);
-        self.halt(id, halt);
+        self.halt(id, halt, frames_taken.get());
     }
 
     /// Bytes queued from which on a connection is paused. Short of memory, nobody gets a second
@@ -170,7 +170,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
         }
     }
 
-    fn halt(&mut self, id: ConnectionId, halt: Halt) {
+    fn halt(&mut self, id: ConnectionId, halt: Halt, frames: u64) {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
@@ -196,7 +196,10 @@ impl<I: Io, S: 'static> Shard<I, S> {
             }
             Halt::Ended(cause) => self.end(id, cause),
         }
-        self.close_beyond_max(id);
+        // Without any, what is queued is no more than before.
+        if frames > 0 {
+            self.close_beyond_max(id);
+        }
     }
 }
 

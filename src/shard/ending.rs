@@ -200,6 +200,20 @@ impl<I: Io, S: 'static> Shard<I, S> {
         matches!(self.shutdown, Shutdown::Stopping { .. })
     }
 
+    /// Closes a connection that more replies are queued for than may be. That may have been less
+    /// when they were queued, so it is for those that have got another one.
+    pub(super) fn close_beyond_max(&mut self, id: ConnectionId) {
+        if self.queued_bytes(id) > self.settings.outbound_bytes_max {
+            self.close(id, CloseCause::SlowConsumer);
+        }
+    }
+
+    /// Bytes that its peer has not taken yet.
+    pub(super) fn queued_bytes(&mut self, id: ConnectionId) -> usize {
+        let connection = self.connections.get_mut(id);
+        connection.map_or(0, |connection| connection.outbound.bytes())
+    }
+
     /// The connection is over: nothing more is sent.
     pub(super) fn close(&mut self, id: ConnectionId, cause: CloseCause) {
         let Some(connection) = self.connections.get_mut(id) else {

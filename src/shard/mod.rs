@@ -370,6 +370,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
         let peer = connection.peer;
         // The peer could not but wait: it is not idle from its own last frame on.
         connection.frame_at_us = self.now_us;
+        let queued_bytes = connection.outbound.bytes();
         let mut end = None;
         let code = outcome.code;
         self.answer(id, |answers, out| {
@@ -382,7 +383,9 @@ impl<I: Io, S: 'static> Shard<I, S> {
         if let Some(cause) = end {
             self.end(id, cause);
         }
-        self.close_beyond_max(id);
+        if self.queued_bytes(id) > queued_bytes {
+            self.close_beyond_max(id);
+        }
         self.go_on(id);
     }
 
@@ -449,16 +452,6 @@ impl<I: Io, S: 'static> Shard<I, S> {
     /// Has others see what the shard is at.
     pub fn show_pulse(&mut self, pulse: Arc<Pulse>) {
         self.pulse = pulse;
-    }
-
-    /// Closes a connection that more replies are queued for than may be.
-    pub(super) fn close_beyond_max(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.get_mut(id) else {
-            return;
-        };
-        if connection.outbound.bytes() > self.settings.outbound_bytes_max {
-            self.close(id, CloseCause::SlowConsumer);
-        }
     }
 
     /// Queues what `write` answers on a connection.

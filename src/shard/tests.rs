@@ -351,3 +351,25 @@ fn another_rate_begins_anew_for_everybody() {
     let connection = shard.connections.iter().next().unwrap().1;
     assert_eq!(connection.phase, Phase::Ending(CloseCause::Flood));
 }
+
+/// Whatever came next, be it half a frame, once closed a connection that more was queued for than a
+/// reload allowed.
+#[test]
+fn what_was_queued_before_a_lower_limit_closes_nobody() {
+    let settings = Settings::from(&Config::default());
+    let mut router = Router::new();
+    router.handler(codes::ECHO, |(), context, body| context.reply(body));
+    let mut shard = with_one_connection(settings.clone(), router);
+    receive(&mut shard, echo(&[1; 1000]), 2);
+    assert_eq!(asked(&shard, "Send"), 1);
+    shard.reload(Settings {
+        outbound_low_bytes: 1,
+        outbound_high_bytes: 2,
+        outbound_bytes_max: 100,
+        ..settings
+    });
+    receive(&mut shard, echo(b"2"), 3);
+    assert_eq!(asked(&shard, "CancelReceive"), 1, "it is not read");
+    assert_eq!(asked(&shard, "CancelSend"), 0);
+    shard.audit().unwrap();
+}
