@@ -87,7 +87,14 @@ pub(crate) fn other_settings(
         rate(class, random)
     };
     let mut other = settings(class, rate, random);
+    if random.percent(60) {
+        former.frame_bytes_max = former.frame_bytes_max.min(random.between(64, 300));
+    }
     for settings in [&mut *former, &mut other] {
+        if random.percent(60) {
+            settings.outbound_high_bytes = random.between(2, 1_000);
+            settings.outbound_low_bytes = random.between(1, settings.outbound_high_bytes - 1);
+        }
         let max = NonZeroU32::new(random.between(1, 4) as u32);
         settings.connections_per_address_max = max.filter(|_| random.percent(60));
         settings.balanced = random.percent(60);
@@ -101,6 +108,7 @@ pub(crate) fn other_settings(
             *time_out = is_meant.then(|| random.between_us(25_000, 100_000));
         }
     }
+    former.outbound_bytes_max = former.outbound_high_bytes + former.frame_bytes_max;
     let other = Settings {
         frame_bytes_max: former.frame_bytes_max,
         bad_frames_max: former.bad_frames_max,

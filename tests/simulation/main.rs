@@ -39,6 +39,7 @@ mod scenario;
 mod state;
 mod stream;
 mod telling;
+mod told;
 mod wire;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

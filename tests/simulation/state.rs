@@ -99,6 +99,14 @@ impl Flow {
         })
     }
 
+    /// Whether there is something to send for the last request that a handler got.
+    pub(crate) fn has_reply(&self) -> bool {
+        self.handled.is_some_and(|handled| {
+            let request = &self.requests[handled];
+            request.after_bytes > request.before_bytes
+        })
+    }
+
     /// Where the stream goes on behind the request that an asynchronous handler works on.
     pub(crate) fn at_work_ends_at(&self) -> Option<usize> {
         let handled = self.handled.filter(|_| self.at_work)?;
