@@ -98,13 +98,16 @@ pub(crate) fn other_settings(
         let max = NonZeroU32::new(random.between(1, 4) as u32);
         settings.connections_per_address_max = max.filter(|_| random.percent(60));
         settings.balanced = random.percent(60);
-        settings.turn_slots_max = random.one_of(&[1, 1, 2, 512]);
+        settings.turn_slots_max = random.one_of(&[1, 1, 1, 2, 512]);
+        if random.percent(60) {
+            settings.connections_max = random.between(6, 12);
+        }
         for time_out in [
             &mut settings.idle_us,
             &mut settings.first_frame_us,
             &mut settings.write_us,
         ] {
-            let is_meant = random.percent(if time_out.is_some() { 80 } else { 30 });
+            let is_meant = random.percent(if time_out.is_some() { 80 } else { 45 });
             *time_out = is_meant.then(|| random.between_us(25_000, 100_000));
         }
     }

@@ -119,13 +119,21 @@ impl Scenario {
             _ => Vec::new(),
         };
         let shards = match class {
-            Class::Reload => random.one_of(&[1, 2, 3, 3]),
+            Class::Reload => random.one_of(&[1, 2, 2, 3]),
             Class::Slow | Class::Overload | Class::Large => 1,
             Class::Balanced => random.between(2, 3),
             _ => random.one_of(&[1, 1, 2, 3]),
         };
         let listeners = random.between(1, 2);
-        let scripts = scripts(kind, (shards, listeners), start_us, &settings, &mut random);
+        let (peers_min, peers_max) = match class {
+            Class::Crowded | Class::Balanced | Class::Reload => (4, 12),
+            Class::Large => (1, 3),
+            Class::Memory => (3, 10),
+            _ => (1, 6),
+        };
+        let peers = random.between(peers_min, peers_max);
+        let places = (shards, listeners);
+        let scripts = scripts(kind, peers, places, (start_us, &settings), &mut random);
         let drain_us = (kind == Class::Drain).then(|| start_us + random.between_us(1, 15_000));
         let stop_us = match kind {
             Class::Stopping => Some(start_us + random.between_us(1, 15_000)),
@@ -184,7 +192,7 @@ fn reloads(
 ) -> Vec<Reload> {
     let (other, other_rate) = other_settings(kind, settings, random);
     let former = Rc::new(settings.clone());
-    let longest_us = random.one_of(&[0, 3_000, 15_000, 150_000]);
+    let longest_us = random.one_of(&[4_000, 10_000, 20_000, 100_000]);
     let mut at_us = start_us + random.between_us(0, longest_us);
     let mut reloads = vec![Reload {
         at_us,
@@ -209,18 +217,11 @@ fn reloads(
 
 fn scripts(
     class: Class,
+    peers: usize,
     (shards, listeners): (usize, usize),
-    start_us: u64,
-    settings: &Settings,
+    (start_us, settings): (u64, &Settings),
     random: &mut Random,
 ) -> Vec<Script> {
-    let (peers_min, peers_max) = match class {
-        Class::Crowded | Class::Balanced => (4, 12),
-        Class::Large => (1, 3),
-        Class::Memory => (3, 10),
-        _ => (1, 6),
-    };
-    let peers = random.between(peers_min, peers_max);
     let behaves_percent = match class {
         Class::Calm | Class::Flood => 100,
         Class::Stopping | Class::Drain if random.percent(50) => 100,
