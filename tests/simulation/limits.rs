@@ -111,6 +111,11 @@ pub(crate) fn other_settings(
             *time_out = is_meant.then(|| random.between_us(25_000, 100_000));
         }
     }
+    match random.between(0, 3) {
+        0 => crowd(former, &mut other, random),
+        1 => squeeze(former, &mut other, random),
+        _ => {}
+    }
     former.outbound_bytes_max = former.outbound_high_bytes + former.frame_bytes_max;
     let other = Settings {
         frame_bytes_max: former.frame_bytes_max,
@@ -123,6 +128,25 @@ pub(crate) fn other_settings(
         ..other
     };
     (other, rate)
+}
+
+/// Connections that wait for room when addresses come to have a limit.
+fn crowd(former: &mut Settings, other: &mut Settings, random: &mut Random) {
+    former.connections_per_address_max = None;
+    other.connections_per_address_max = NonZeroU32::new(random.between(1, 4) as u32);
+    for settings in [former, other] {
+        settings.connections_max = random.between(1, 2);
+    }
+}
+
+/// More is queued than may be from then on.
+fn squeeze(former: &mut Settings, other: &mut Settings, random: &mut Random) {
+    former.frame_bytes_max = random.between(64, 100);
+    former.outbound_high_bytes = random.between(300, 2_000);
+    other.outbound_high_bytes = random.between(2, 60);
+    for settings in [former, other] {
+        settings.outbound_low_bytes = random.between(1, settings.outbound_high_bytes - 1);
+    }
 }
 
 /// The time-outs, in those classes that have some.

@@ -168,7 +168,8 @@ impl Scenario {
 }
 
 /// What a run with a reload may be like else.
-const RELOADED: [Class; 12] = [
+const RELOADED: [Class; 13] = [
+    Class::Slow,
     Class::Faulty,
     Class::Crowded,
     Class::Crowded,
