@@ -39,9 +39,9 @@ impl Widest {
 
 impl<I: Io, S: 'static> Shard<I, S> {
     /// Goes by these settings from now on. A connection beyond a new limit stays; a peer that more is
-    /// queued for than it may now be is not read until it took that, and is closed if it comes to
-    /// more still. A shard that drains or stops keeps its settings. Goes on with the turns that
-    /// follow.
+    /// queued for than it may now be is paused when more comes from it, and closed if it gets another
+    /// reply on top. Another limit of frames begins anew for everybody. A shard that drains or stops
+    /// keeps its settings. Goes on with the turns that follow.
     pub fn reload(&mut self, settings: Settings) {
         if self.shutdown != Shutdown::None {
             return;

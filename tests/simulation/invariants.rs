@@ -42,7 +42,7 @@ pub(crate) fn judge_turn(run: &mut Run, number: usize, (before, turn, left): (Be
     ends::judge_closes(run, number);
     judge_replies(run);
     let served = served(run, number);
-    judge_pauses(run, number, &served);
+    judge_pauses(run, &served);
     judge_fairness(run, &served);
     judge_deadlines(run, number, &served);
     judge_lingering(run, number);
@@ -283,13 +283,9 @@ fn served(run: &mut Run, number: usize) -> Vec<usize> {
 }
 
 /// Nothing is received from a peer that does not take its replies, nor beyond what may wait.
-fn judge_pauses(run: &Run, number: usize, served: &[usize]) {
+fn judge_pauses(run: &Run, served: &[usize]) {
     for &peer in served {
         let flow = &run.state.flows.borrow()[peer];
-        // Fewer than before hold from the next frame on, and more from the next send on.
-        let high_bytes = flow
-            .high_bytes
-            .max(run.settings(number).outbound_high_bytes);
         let link = &run.network.links[peer];
         let is_receiving = link.receive.is_some_and(|receive| !receive.cancelled);
         if may_be_flooded(link, flow) {
@@ -297,7 +293,7 @@ fn judge_pauses(run: &Run, number: usize, served: &[usize]) {
         }
         if let Some(queued_bytes) = flow.queued_bytes_min() {
             assert!(
-                !is_receiving || queued_bytes < high_bytes,
+                !is_receiving || queued_bytes < flow.high_bytes,
                 "peer {peer}: {queued_bytes} bytes are queued, and receiving goes on"
             );
         }

@@ -107,7 +107,7 @@ pub(crate) fn other_settings(
             &mut settings.first_frame_us,
             &mut settings.write_us,
         ] {
-            let is_meant = random.percent(if time_out.is_some() { 80 } else { 45 });
+            let is_meant = random.percent(if time_out.is_some() { 80 } else { 60 });
             *time_out = is_meant.then(|| random.between_us(25_000, 100_000));
         }
     }

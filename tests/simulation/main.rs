@@ -168,7 +168,7 @@ fn a_shard_without_memory_lets_nobody_in_until_it_has_some() {
 
 #[test]
 fn other_settings_hold_from_then_on_and_close_nobody() {
-    let seen = run_class(Class::Reload, 250);
+    let seen = run_class(Class::Reload, 300);
     seen.has("connections handed over", |counters| counters.taken_over);
     seen.has("pauses", |counters| counters.receive_pauses);
     seen.has("overload", |counters| counters.overloaded);

@@ -184,7 +184,7 @@ const RELOADED: [Class; 13] = [
     Class::Memory,
 ];
 
-/// Once to other settings, or there and back and there again while the first is worked off.
+/// Once to other settings, or there and back, and maybe there again, while the first is worked off.
 fn reloads(
     kind: Class,
     (settings, rate): (&mut Settings, Option<Rate>),
@@ -192,28 +192,22 @@ fn reloads(
     random: &mut Random,
 ) -> Vec<Reload> {
     let (other, other_rate) = other_settings(kind, settings, random);
-    let former = Rc::new(settings.clone());
+    let former = (Rc::new(settings.clone()), rate);
+    let other = (Rc::new(other), other_rate);
     let longest_us = random.one_of(&[4_000, 10_000, 20_000, 100_000]);
     let mut at_us = start_us + random.between_us(0, longest_us);
-    let mut reloads = vec![Reload {
-        at_us,
-        settings: Rc::new(other),
-        rate: other_rate,
-    }];
-    if random.percent(40) {
-        for (settings, rate) in [
-            (former, rate),
-            (Rc::clone(&reloads[0].settings), other_rate),
-        ] {
-            at_us += random.between_us(0, 2_000);
-            reloads.push(Reload {
-                at_us,
-                settings,
-                rate,
-            });
-        }
-    }
-    reloads
+    let times = random.one_of(&[1, 1, 1, 2, 3]);
+    let turns = [&other, &former, &other];
+    let reloads = turns[..times].iter().map(|(settings, rate)| {
+        let reload = Reload {
+            at_us,
+            settings: Rc::clone(settings),
+            rate: *rate,
+        };
+        at_us += random.between_us(0, 2_000);
+        reload
+    });
+    reloads.collect()
 }
 
 fn scripts(

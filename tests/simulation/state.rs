@@ -56,7 +56,7 @@ pub(crate) struct Flow {
     patient: PatientBucket,
     /// A frame was one too many by the rate before, if one came.
     was_flood: bool,
-    /// From so many bytes on it was paused when a handler got a request last.
+    /// From so many bytes on, at most, it is paused since a handler got a request last.
     pub(crate) high_bytes: usize,
 }
 
@@ -99,11 +99,11 @@ impl Flow {
         })
     }
 
-    /// Whether there is something to send for the last request that a handler got.
-    pub(crate) fn has_reply(&self) -> bool {
+    /// Whether there may be something to send for the last request that a handler got.
+    pub(crate) fn may_have_reply(&self) -> bool {
         self.handled.is_some_and(|handled| {
             let request = &self.requests[handled];
-            request.after_bytes > request.before_bytes
+            request.after_bytes > request.before_bytes || request.may_overload
         })
     }
 
@@ -261,15 +261,15 @@ impl State {
             &mut self.rules.borrow_mut()[shard],
             (Rc::clone(settings), rate),
         );
-        if former.0.flood == settings.flood {
-            return;
-        }
         let connections = self.connections.borrow();
         for (_, seen) in connections.iter().filter(|(id, _)| id.shard() == shard) {
             let flow = &mut self.flows.borrow_mut()[seen.peer];
-            flow.was_flood = flow.is_flood(flow.frame_us);
-            flow.rate = rate;
-            (flow.bucket, flow.patient) = Default::default();
+            flow.high_bytes = flow.high_bytes.max(settings.outbound_high_bytes);
+            if former.0.flood != settings.flood {
+                flow.was_flood = flow.is_flood(flow.frame_us);
+                flow.rate = rate;
+                (flow.bucket, flow.patient) = Default::default();
+            }
         }
     }
 

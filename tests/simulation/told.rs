@@ -91,12 +91,12 @@ impl FakeIo {
             Completion::Handled { id, .. } => {
                 self.told.handlers_finished += 1;
                 let index = self.network.link_of(*id);
-                let has_reply = self.state.flows.borrow()[index].has_reply();
+                let may_have_reply = self.state.flows.borrow()[index].may_have_reply();
                 let link = &mut self.network.links[index];
                 link.life.handling = None;
                 link.life.handled_us = now_us;
                 let has_less = self.settings.outbound_high_bytes < self.high_bytes_widest;
-                link.life.may_outgrow |= has_less && has_reply;
+                link.life.may_outgrow |= has_less && may_have_reply;
                 let is_late = self.going_down.stop_us.is_some()
                     || link.closed.is_some()
                     || link.broken_told.is_some()
