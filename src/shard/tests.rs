@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use super::ending::CLOSE_US;
 use super::*;
 use crate::config::Config;
+use crate::handler::Reply;
 use crate::protocol::{codes, encode};
 
 /// Does nothing by itself; keeps what it was asked for.
@@ -352,23 +353,36 @@ fn another_rate_begins_anew_for_everybody() {
     assert_eq!(connection.phase, Phase::Ending(CloseCause::Flood));
 }
 
-/// Whatever came next, be it half a frame, once closed a connection that more was queued for than a
-/// reload allowed.
+/// Whatever came next, be it half a frame or the end of a handler without a reply, once closed a
+/// connection that more was queued for than a reload allowed.
 #[test]
 fn what_was_queued_before_a_lower_limit_closes_nobody() {
+    const SILENT: u16 = 1000;
     let settings = Settings::from(&Config::default());
     let mut router = Router::new();
     router.handler(codes::ECHO, |(), context, body| context.reply(body));
+    router.async_handler(SILENT, |_, _| async { Reply::none() });
     let mut shard = with_one_connection(settings.clone(), router);
-    receive(&mut shard, echo(&[1; 1000]), 2);
-    assert_eq!(asked(&shard, "Send"), 1);
+    let mut requests = echo(&[1; 1000]);
+    encode(&mut requests, SILENT, b"").unwrap();
+    receive(&mut shard, requests, 2);
+    assert_eq!((asked(&shard, "Send"), shard.handlers()), (1, 1));
     shard.reload(Settings {
         outbound_low_bytes: 1,
         outbound_high_bytes: 2,
         outbound_bytes_max: 100,
         ..settings
     });
-    receive(&mut shard, echo(b"2"), 3);
+    shard.io.completions.push(Completion::Handled {
+        id: shard.connections.ids().next().unwrap(),
+        outcome: HandlerOutcome {
+            code: SILENT,
+            result: Ok(Reply::none()),
+        },
+    });
+    shard.turn(3);
+    assert_eq!(asked(&shard, "CancelSend"), 0);
+    receive(&mut shard, echo(b"2"), 4);
     assert_eq!(asked(&shard, "CancelReceive"), 1, "it is not read");
     assert_eq!(asked(&shard, "CancelSend"), 0);
     shard.audit().unwrap();
