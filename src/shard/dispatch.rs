@@ -62,10 +62,9 @@ impl<I: Io, S: 'static> Shard<I, S> {
             let flood = answers.settings.flood;
             connection.bucket.renew(self.flood_limit);
             let since_us = connection.waits_since_us.min(self.now_us);
-            let (router, state, pulse) = (&self.router, &*self.state, &*self.pulse);
+            let (router, state) = (&self.router, &*self.state);
+            let (pulse, recorder) = (&*self.pulse, &mut self.recorder);
             pulse.serve(id);
-            let recorder = &mut self.recorder;
-            let (mut run_code, mut run_count) = (0, 0);
             let mut frames = connection.decoder.frames(slice, frame_bytes_max);
             let (mut left, mut taken) = (share, 0);
             let halt = loop {
@@ -83,10 +82,8 @@ impl<I: Io, S: 'static> Shard<I, S> {
                         Some(bad) => {
                             taken += u64::from(bad.frame_bytes() > 0);
                             left.take(bad.frame_bytes());
-                            let floods = flood
-                                .is_some_and(|f| !connection.bucket.take(f, since_us, self.now_us));
-                            let end = refuse(&mut answers, &mut exchange.out, &bad, floods);
-                            match end {
+                            let floods = connection.bucket.floods(flood, since_us, self.now_us);
+                            match refuse(&mut answers, &mut exchange.out, &bad, floods) {
                                 Some(cause) => break Halt::Ended(cause),
                                 None => continue,
                             }
@@ -95,9 +92,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
                 };
                 taken += 1;
                 left.take(HEADER_BYTES + frame.body.len());
-                if let Some(flood) = flood
-                    && !connection.bucket.take(flood, since_us, self.now_us)
-                {
+                if connection.bucket.floods(flood, since_us, self.now_us) {
                     break Halt::Ended(answers.flooded(&mut exchange.out, frame.code));
                 }
                 exchange.code = frame.code;
@@ -126,17 +121,11 @@ impl<I: Io, S: 'static> Shard<I, S> {
                     }
                     None => answers.unknown_code(&mut exchange.out, frame.code),
                 };
-                if frame.code == run_code {
-                    run_count += 1;
-                } else {
-                    recorder.handled(run_code, run_count);
-                    (run_code, run_count) = (frame.code, 1);
-                }
+                recorder.handled(frame.code);
                 if let Some(cause) = end {
                     break Halt::Ended(cause);
                 }
             };
-            recorder.handled(run_code, run_count);
             frames_taken.set(taken);
             share = left;
             halt
@@ -145,18 +134,13 @@ impl<I: Io, S: 'static> Shard<I, S> {
             exchange.out.truncate(reply_start);
             Halt::Ended(answers.panicked(&mut exchange.out, exchange.code, &panicked))
         });
-        let since_us = connection.waits_since_us.min(self.now_us);
-        let has_queued = exchange.out.len() > queue_start;
-        connection.outbound.put_queue(exchange.out, &mut self.spare);
-        self.recorder.queued(since_us, |mark| {
-            if has_queued {
-                connection.outbound.mark(mark, &mut self.spare);
-            }
-        });
-        connection.traffic.frames_sent += self.counters.frames_sent - frames_sent_before;
         connection.share = share;
-        self.counters.frames_received += frames_taken.get();
-        connection.took_frames(frames_taken.get(), self.now_us);
+        let frames_sent = self.counters.frames_sent - frames_sent_before;
+        self.note_served(
+            id,
+            (exchange.out, queue_start),
+            (frames_taken.get(), frames_sent),
+        );
         self.halt(id, halt, frames_taken.get());
     }
 

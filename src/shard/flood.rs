@@ -38,6 +38,13 @@ pub(super) struct Bucket {
 }
 
 impl Bucket {
+    /// Whether a frame is one too many, which came at some time from `since_us` on. Takes it out of
+    /// the bucket if not.
+    #[inline]
+    pub(super) fn floods(&mut self, flood: Option<Flood>, since_us: u64, now_us: u64) -> bool {
+        flood.is_some_and(|flood| !self.take(flood, since_us, now_us))
+    }
+
     /// From here on it is about the limit of this number.
     #[inline]
     pub(super) fn renew(&mut self, limit: u32) {

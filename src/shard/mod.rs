@@ -32,12 +32,12 @@ pub(crate) mod run;
 mod settings;
 mod share;
 mod slab;
+mod slowness;
 mod snapshot;
 mod stats;
 pub mod timer;
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -367,7 +367,6 @@ impl<I: Io, S: 'static> Shard<I, S> {
         };
         connection.handling = None;
         let since_us = connection.handling_since_us;
-        let peer = connection.peer;
         // The peer could not but wait: it is not idle from its own last frame on.
         connection.frame_at_us = self.now_us;
         let queued_bytes = connection.outbound.bytes();
@@ -379,79 +378,15 @@ impl<I: Io, S: 'static> Shard<I, S> {
                 Err(panicked) => Some(answers.panicked(out, outcome.code, &panicked)),
             };
         });
-        self.note_handled(id, peer, code, since_us);
+        let has_queued = self.queued_bytes(id) > queued_bytes;
+        self.note_handled(id, (code, since_us), has_queued);
         if let Some(cause) = end {
             self.end(id, cause);
         }
-        if self.queued_bytes(id) > queued_bytes {
+        if has_queued {
             self.close_beyond_max(id);
         }
         self.go_on(id);
-    }
-
-    /// An asynchronous handler has finished, and its reply is queued.
-    fn note_handled(&mut self, id: ConnectionId, peer: SocketAddr, code: u16, since_us: u64) {
-        self.recorder.handled(code, 1);
-        let (connections, spare) = (&mut self.connections, &mut self.spare);
-        self.recorder.queued(since_us, |mark| {
-            if let Some(connection) = connections.get_mut(id) {
-                connection.outbound.mark(mark, spare);
-            }
-        });
-        let took_us = self.now_us.saturating_sub(since_us);
-        if self
-            .settings
-            .slow_us
-            .is_some_and(|slow_us| took_us > slow_us)
-        {
-            self.recorder.count_slow(code);
-            tracing::warn!(connection = %id, %peer, code, took_us, "a handler was slow");
-        }
-    }
-
-    /// The turn has ended, and it is so late now. The next one assumes so if nobody says it.
-    #[inline]
-    pub fn end_turn(&mut self, now_us: u64) {
-        self.recorder.end_turn(now_us);
-        let took_us = now_us.saturating_sub(self.now_us);
-        if self
-            .settings
-            .slow_us
-            .is_some_and(|slow_us| took_us > slow_us)
-        {
-            self.note_slow_turn(took_us);
-        }
-        self.pulse.end_turn();
-    }
-
-    #[cold]
-    fn note_slow_turn(&mut self, took_us: u64) {
-        self.counters.slow_turns += 1;
-        let shard = self.number;
-        let Some(suspect) = self.pulse.suspect(shard) else {
-            tracing::warn!(
-                shard,
-                took_us,
-                "a turn was slow, and nobody saw what held it"
-            );
-            return;
-        };
-        self.recorder.count_slow(suspect.code);
-        let peer = self.connections.get_mut(suspect.connection);
-        let peer = peer.map(|connection| connection.peer.to_string());
-        tracing::warn!(
-            shard,
-            connection = %suspect.connection,
-            peer = peer.as_deref().unwrap_or("gone"),
-            code = suspect.code,
-            took_us,
-            "a turn was slow: a handler held it"
-        );
-    }
-
-    /// Has others see what the shard is at.
-    pub fn show_pulse(&mut self, pulse: Arc<Pulse>) {
-        self.pulse = pulse;
     }
 
     /// Queues what `write` answers on a connection.

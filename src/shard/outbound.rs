@@ -165,6 +165,10 @@ const _: () = assert!(SPARE_BUFFERS_MAX >= super::COMPLETIONS_PER_TURN);
 #[derive(Debug, Default)]
 pub(super) struct SpareBuffers {
     buffers: Vec<Vec<u8>>,
+    #[expect(
+        clippy::vec_box,
+        reason = "a connection has room for a pointer, not for the marks"
+    )]
     marks: Vec<Box<Marks>>,
 }
 

@@ -69,12 +69,15 @@ impl Recorder {
         self.turn_us = now_us;
     }
 
-    /// So many requests with this code, one after the other, have been handled for the connection
-    /// that is being served.
+    /// A request with this code has been handled for the connection that is being served.
     #[inline]
-    pub(super) fn handled(&mut self, code: u16, count: u32) {
-        if RECORDS && count > 0 {
-            self.runs.push(Run { code, count });
+    pub(super) fn handled(&mut self, code: u16) {
+        if !RECORDS {
+            return;
+        }
+        match self.runs.last_mut() {
+            Some(run) if run.code == code => run.count = run.count.saturating_add(1),
+            _ => self.runs.push(Run { code, count: 1 }),
         }
     }
 
@@ -166,13 +169,15 @@ mod tests {
     fn what_came_in_a_turn_took_the_turn_and_what_waited_took_longer() {
         let mut recorder = Recorder::new(Codes::new([3, 9]));
         recorder.begin_turn(100);
-        recorder.handled(9, 2);
-        recorder.handled(3, 1);
-        recorder.handled(9, 1);
+        for code in [9, 9, 3, 9] {
+            recorder.handled(code);
+        }
         let mut marks = Vec::new();
         recorder.queued(100, |mark| marks.push((mark.series, mark.count)));
         assert_eq!(marks, [(2, 2), (1, 1), (2, 1)]);
-        recorder.handled(9, 4);
+        for _ in 0..4 {
+            recorder.handled(9);
+        }
         recorder.queued(40, |_| {});
         recorder.end_turn(150);
         let latencies = recorder.exchange(Latencies::new(3));
@@ -186,7 +191,7 @@ mod tests {
     fn a_turn_whose_end_nobody_told_lasted_until_the_next() {
         let mut recorder = Recorder::new(Codes::new([]));
         recorder.begin_turn(10);
-        recorder.handled(77, 1);
+        recorder.handled(77);
         recorder.queued(10, |_| {});
         recorder.begin_turn(35);
         let latencies = recorder.exchange(Latencies::default());

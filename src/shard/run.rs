@@ -29,7 +29,7 @@ use glommio::timer::Timer;
 
 pub(crate) use self::control::{Control, Order, Show, Tuning};
 
-use self::control::{DRAIN, NO_REQUEST, STOP};
+use self::control::{DRAIN, NO_REQUEST, Reply, STOP};
 use self::parking::Parking;
 use self::ring_io::RingIo;
 use super::mesh::Mesh;
@@ -160,7 +160,7 @@ struct Runner {
     controls: Arc<Vec<Control>>,
     orders: mpsc::Receiver<Order>,
     /// A snapshot that waits for the connections which were asked for, and where it goes.
-    wanted: Option<(Snapshot, Box<dyn FnOnce(Snapshot) + Send>)>,
+    wanted: Option<(Snapshot, Reply)>,
     pace: Pace,
     busy_poll_us: u64,
     /// What wakes the shard when it is parked.

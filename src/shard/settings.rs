@@ -70,6 +70,12 @@ impl Settings {
         self.outbound_bytes_max.min(paused) + self.frame_bytes_max
     }
 
+    /// Whether so long is slow.
+    #[inline]
+    pub(super) fn is_slow(&self, took_us: u64) -> bool {
+        self.slow_us.is_some_and(|slow_us| took_us > slow_us)
+    }
+
     /// What a frame counts of [`Settings::turn_bytes_max`] at least, so that there are at most
     /// [`Settings::turn_frames_max`].
     #[inline]

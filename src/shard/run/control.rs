@@ -74,8 +74,11 @@ pub(crate) struct Show {
     /// As many of its connections in each order of [`CensusBy`](crate::shard::CensusBy); 0 for none.
     pub(crate) connections: usize,
     /// Where the snapshot goes; it must not block.
-    pub(crate) reply: Box<dyn FnOnce(Snapshot) + Send>,
+    pub(crate) reply: Reply,
 }
+
+/// Takes a snapshot.
+pub(crate) type Reply = Box<dyn FnOnce(Snapshot) + Send>;
 
 impl Control {
     /// One for the shard that watches this doorbell, and what the shard takes its orders from.
