@@ -82,3 +82,11 @@ pub const READY_MS: RangeInclusive<u64> = 100..=3_600_000;
 
 /// `log.stats_seconds`, seconds.
 pub const STATS_SECONDS: RangeInclusive<u64> = 0..=u32::MAX as u64;
+
+/// `log.repeats_per_second`, lines of one kind: more than a disk takes; 0 is no
+/// limit.
+pub const REPEATS_PER_SECOND: RangeInclusive<u64> = 0..=1_000_000;
+
+/// `log.repeats_burst`, lines of one kind: at least the one that says what
+/// happens.
+pub const REPEATS_BURST: RangeInclusive<u64> = 1..=1_000_000;

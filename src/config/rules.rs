@@ -123,6 +123,12 @@ pub(super) const RULES: &[Rule] = &[
     number("log.stats_seconds", &bounds::STATS_SECONDS, |c| {
         c.log.stats_seconds.into()
     }),
+    number("log.repeats_per_second", &bounds::REPEATS_PER_SECOND, |c| {
+        c.log.repeats_per_second.into()
+    }),
+    number("log.repeats_burst", &bounds::REPEATS_BURST, |c| {
+        c.log.repeats_burst.into()
+    }),
     words(
         "admin.listen",
         r#"an IP address with a port in quotes, such as "127.0.0.1:8701", or "" for off"#,

@@ -300,6 +300,12 @@ pub struct Log {
     pub file: PathBuf,
     /// Seconds between two lines of figures. Default 10; 0 = none.
     pub stats_seconds: u32,
+    /// Lines per second and kind of event, beyond which it is left out and
+    /// counted. Default 20; 0 = no limit; at most 1,000,000.
+    pub repeats_per_second: u32,
+    /// Lines of one kind that may come at once. Default 100; 1 to 1,000,000;
+    /// without meaning where there is no limit.
+    pub repeats_burst: u32,
 }
 
 impl Log {
@@ -316,6 +322,8 @@ impl Default for Log {
             format: LogFormat::Text,
             file: PathBuf::new(),
             stats_seconds: 10,
+            repeats_per_second: 20,
+            repeats_burst: 100,
         }
     }
 }
