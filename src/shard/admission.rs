@@ -97,7 +97,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
                     listener.resume_at_us = Some(self.now_us + ACCEPT_PAUSE_US);
                     self.counters.accept_failures += 1;
                     if !std::mem::replace(&mut listener.failing, true) {
-                        tracing::warn!(%failure, "accepting pauses until there is room");
+                        tracing::warn!(shard = self.number, %failure, "accepting pauses until there is room");
                     }
                 }
             }
@@ -211,7 +211,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
 
     /// Closes a connection that counts nowhere yet.
     fn refuse(&mut self, arrival: Arrival<I::Socket>, cause: CloseCause) {
-        tracing::debug!(peer = %arrival.peer, %cause, "closed before it was opened");
+        tracing::debug!(shard = self.number, peer = %arrival.peer, %cause, "closed before it was opened");
         self.counters.count_close(cause);
         self.io.submit(Operation::Close {
             socket: arrival.socket,

@@ -1,7 +1,9 @@
 //! Answers on their way into a connection's send queue, and which of them end it.
 
+use std::net::SocketAddr;
+
 use crate::handler::panic::Panicked;
-use crate::handler::{Content, Reply};
+use crate::handler::{ConnectionId, Content, Reply};
 use crate::metrics::{CloseCause, Counters};
 use crate::protocol::{HEADER_BYTES, Reason, encode, encode_error};
 
@@ -9,6 +11,8 @@ use super::settings::Settings;
 
 /// What answering one connection's requests takes besides its send queue, `out` below.
 pub(super) struct Answers<'a> {
+    pub(super) id: ConnectionId,
+    pub(super) peer: &'a SocketAddr,
     pub(super) bad_frames: &'a mut u32,
     pub(super) counters: &'a mut Counters,
     pub(super) settings: &'a Settings,
@@ -130,6 +134,8 @@ impl Answers<'_> {
     ) -> CloseCause {
         self.counters.handler_panics += 1;
         tracing::error!(
+            connection = %self.id,
+            peer = %self.peer,
             code,
             panic = panicked.message,
             backtrace = panicked.backtrace,
@@ -141,6 +147,8 @@ impl Answers<'_> {
 
     fn too_long(&mut self, out: &mut Vec<u8>, code: u16, body_bytes: usize) -> Option<CloseCause> {
         tracing::error!(
+            connection = %self.id,
+            peer = %self.peer,
             code,
             body_bytes,
             frame_bytes_max = self.settings.frame_bytes_max,

@@ -31,6 +31,10 @@ enum Halt {
 impl<I: Io, S: 'static> Shard<I, S> {
     /// Handles the frames that wait on a connection and those in `slice` behind them, as many as
     /// may be handled now; the rest waits.
+    #[expect(
+        clippy::too_many_lines,
+        reason = "the way of a message in one piece: its parts share what is in registers"
+    )]
     pub(super) fn handle_frames(&mut self, id: ConnectionId, slice: &[u8]) {
         let high_bytes = self.high_bytes();
         let frame_bytes_max = self.settings.frame_bytes_max;
@@ -46,6 +50,8 @@ impl<I: Io, S: 'static> Shard<I, S> {
             out: connection.outbound.take_queue(&mut self.spare),
         };
         let mut answers = Answers {
+            id,
+            peer: &connection.peer,
             bad_frames: &mut connection.bad_frames,
             counters: &mut self.counters,
             settings: &self.settings,

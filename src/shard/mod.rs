@@ -397,6 +397,8 @@ impl<I: Io, S: 'static> Shard<I, S> {
         let mut out = connection.outbound.take_queue(&mut self.spare);
         let frames_sent_before = self.counters.frames_sent;
         let mut answers = Answers {
+            id,
+            peer: &connection.peer,
             bad_frames: &mut connection.bad_frames,
             counters: &mut self.counters,
             settings: &self.settings,

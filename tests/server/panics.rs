@@ -95,7 +95,12 @@ fn a_panic_ends_one_connection_and_the_shard_goes_on() {
     let line = until("the panic is logged", || {
         log_capture::line_with("spilled milk 4711")
     });
-    for part in ["ERROR", "a handler panicked", "\"code\":1000", "panics.rs:"] {
+    let parts = [
+        "\"code\":1000",
+        "\"connection\":\"0-",
+        "\"peer\":\"127.0.0.1:",
+    ];
+    for part in [&parts[..], &["ERROR", "a handler panicked", "panics.rs:"]].concat() {
         assert!(line.contains(part), "{line}");
     }
     let counters = stopped(server);
