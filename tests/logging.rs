@@ -6,19 +6,20 @@
 use std::fs;
 
 use corelane::config::Log;
-use corelane::process::logging::{self, LogError};
+use corelane::process::logging::{self, LogError, Writing};
 
 #[test]
-fn the_level_changes_while_the_log_runs() {
+fn level_and_limit_change_while_the_log_runs() {
     assert!(matches!(logging::set_level("info"), Err(LogError::None)));
 
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("log");
     let log = Log {
         file: file.clone(),
+        repeats_per_second: 0,
         ..Log::default()
     };
-    logging::start(&log).unwrap();
+    logging::start(&log, Writing::Queued).unwrap();
     let say = |which: &str| {
         tracing::info!("{which} info");
         tracing::debug!("{which} debug");
@@ -32,14 +33,32 @@ fn the_level_changes_while_the_log_runs() {
     assert!(matches!(wrong, LogError::Level { .. }), "{wrong}");
     logging::set_level("off").unwrap();
     say("fourth");
+    logging::set_level("error,logging=info").unwrap();
+    logging::set_repeats(1, 2).unwrap();
+    // The bucket of this kind is full: nothing was taken while there was no limit.
+    for which in ["fifth", "sixth", "seventh"] {
+        say(which);
+    }
 
+    logging::flush();
     let text = fs::read_to_string(&file).unwrap();
     let said: Vec<&str> = text
         .lines()
-        .map(|line| line.rsplit_once("logging: ").unwrap().1)
+        .filter_map(|line| Some(line.rsplit_once(" logging: ")?.1))
         .collect();
     assert_eq!(
         said,
-        ["first info", "second info", "second debug", "third info"]
+        [
+            "first info",
+            "second info",
+            "second debug",
+            "third info",
+            "fifth info",
+            "sixth info"
+        ]
+    );
+    assert!(
+        text.contains("left_out=1 module=\"logging\" like=\"fifth info\""),
+        "{text}"
     );
 }

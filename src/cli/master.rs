@@ -11,6 +11,7 @@ use clap::Parser as _;
 use corelane::config::Config;
 use corelane::process::daemon::{self, Started};
 use corelane::process::handover::Estate;
+use corelane::process::logging::Writing;
 use corelane::process::supervisor::{Duties, SuperviseError, supervise};
 use corelane::process::{launch, logging, title};
 
@@ -52,7 +53,7 @@ pub(super) fn run() -> Result<(), Failure> {
     if estate.is_none() {
         daemon::leave_terminal().map_err(Failure::run)?;
     }
-    logging::start(&config.log).map_err(Failure::run)?;
+    logging::start(&config.log, Writing::Direct).map_err(Failure::run)?;
     let read_config = || arguments.load().map_err(Failure::into_message);
     let duties = Duties {
         config,

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use corelane::config::{Config, ConfigError, Override};
-use corelane::process::{launch, title};
+use corelane::process::{launch, logging, title};
 use rustix::process::Signal;
 
 /// A thread-per-core, shared-nothing TCP message server. Without a command it serves.
@@ -118,13 +118,7 @@ impl Failure {
 /// Does what the arguments of this process say, the zeroth included: by its title a process that
 /// was executed anew knows what it is to be.
 pub(crate) fn main() -> ExitCode {
-    let title = std::env::args_os().next().unwrap_or_default();
-    let outcome = match title.to_str() {
-        Some(launch::WORKER_TITLE) => worker::run(),
-        Some(title) if title.starts_with(title::MASTER_TITLE) => master::run(),
-        _ => run(Cli::parse()),
-    };
-    match outcome {
+    match outcome() {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Run(message)) => {
             eprintln!("corelane: {message}");
@@ -135,6 +129,17 @@ pub(crate) fn main() -> ExitCode {
             ExitCode::from(2)
         }
         Err(Failure::Told(status)) => ExitCode::from(status),
+    }
+}
+
+/// Whatever was logged is written when this returns: before the sentence about a failure.
+fn outcome() -> Result<(), Failure> {
+    let _flush = logging::FlushAtEnd;
+    let title = std::env::args_os().next().unwrap_or_default();
+    match title.to_str() {
+        Some(launch::WORKER_TITLE) => worker::run(),
+        Some(title) if title.starts_with(title::MASTER_TITLE) => master::run(),
+        _ => run(Cli::parse()),
     }
 }
 

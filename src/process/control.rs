@@ -332,9 +332,11 @@ impl Control {
 
 /// Has the server and the log go by this configuration. Gives back what has changed, for people.
 fn take_over(handle: &ServerHandle, config: Config) -> Result<String, String> {
-    let level = config.log.level.clone();
+    let log = config.log.clone();
     let changes = handle.reload(config).map_err(|error| error.to_string())?;
-    logging::set_level(&level).map_err(|error| error.to_string())?;
+    logging::set_level(&log.level)
+        .and_then(|()| logging::set_repeats(log.repeats_per_second, log.repeats_burst))
+        .map_err(|error| error.to_string())?;
     Ok(if changes.is_empty() {
         "the configuration is the same, nothing has changed".to_owned()
     } else {

@@ -1,19 +1,35 @@
-//! Where the logs go and what is logged, and changing both while the process runs: reopening a log
-//! file that was moved away, and another level.
+//! The log of a process: where it goes and what is logged, and changing both while the process
+//! runs.
+//!
+//! Lines are written at once by whoever logs, or put into a bounded queue for a thread, so that no
+//! shard ever waits for a disk or a reader. Events that repeat too often are left out by kind.
+//! Whatever does not get into the log for one of these reasons is counted, and the count does.
 
-use std::fs::{File, OpenOptions};
+mod limit;
+mod losses;
+mod queue;
+mod repeats;
+mod sink;
+
 use std::io::{self, IsTerminal, Write};
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::fmt::{self, MakeWriter};
-use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::layer::{Context, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, Registry, reload};
+use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
 use crate::config::{Log, LogFormat};
+use crate::sys::clock::Clock;
+use limit::Limit;
+use queue::Queue;
+use repeats::{Rate, Verdict};
+use sink::Sink;
 
-/// The log can't be set up.
+/// The log can't be set up or changed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LogError {
@@ -34,9 +50,25 @@ pub enum LogError {
         /// What the operating system says.
         error: io::Error,
     },
+    /// The operating system has no thread to write the log.
+    #[error("no thread can be started that writes the log: {0}")]
+    Thread(io::Error),
+    /// The log file is opened, but what was logged before still waits to be written to the old one.
+    #[error("lines are still waiting to be written to it; the new one is used after them")]
+    Busy,
     /// This process has no log of [`start`]'s: none was started, or the program has its own.
-    #[error("this process has no log whose level can be set; start one first")]
+    #[error("this process has no log that can be changed; start one first")]
     None,
+}
+
+/// Who writes the lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writing {
+    /// Whoever logs, and waits until the line is written.
+    Direct,
+    /// A thread named `log`. Whoever logs never waits; a line that finds its queue full is dropped.
+    /// Call [`flush`] before the process ends.
+    Queued,
 }
 
 /// From now on, this process logs as configured.
@@ -44,17 +76,23 @@ pub enum LogError {
 /// # Errors
 ///
 /// [`LogError`]. Where a log is set up already, it stays.
-pub fn start(log: &Log) -> Result<(), LogError> {
+pub fn start(log: &Log, writing: Writing) -> Result<(), LogError> {
     let filter = filter(&log.level)?;
-    if let Some(path) = log.file() {
-        let file = LogFile {
-            path: path.to_owned(),
-            file: Mutex::new(open(path)?),
-        };
-        subscribe(filter, log.format, LOG_FILE.get_or_init(|| file), false);
-    } else {
-        let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        subscribe(filter, log.format, io::stderr, colours);
+    let sink = Sink::open(log.file())?;
+    let rate = Rate::new(log.repeats_per_second, log.repeats_burst);
+    let limit = Arc::new(Limit::new(rate));
+    match writing {
+        Writing::Direct => {
+            subscribe(log, filter, limit, Output::Direct(Mutex::new(sink)));
+        }
+        Writing::Queued => {
+            let (queue, outlet) = Queue::new();
+            let output = Output::Queued(Arc::clone(&queue));
+            if subscribe(log, filter, Arc::clone(&limit), output) {
+                let started = outlet.start(queue, sink, limit);
+                started.map_err(LogError::Thread)?;
+            }
+        }
     }
     Ok(())
 }
@@ -66,96 +104,212 @@ pub fn start(log: &Log) -> Result<(), LogError> {
 /// [`LogError::Level`], and then the level stays as it is; [`LogError::None`].
 pub fn set_level(level: &str) -> Result<(), LogError> {
     let filter = filter(level)?;
-    let running = FILTER.get().ok_or(LogError::None)?;
+    let running = RUNNING.get().ok_or(LogError::None)?;
     // Fails only where the log is gone, and nobody takes it down.
-    running.reload(filter).map_err(|_| LogError::None)
+    running.filter.reload(filter).map_err(|_| LogError::None)
 }
 
-/// Opens the log file anew, by the name that it was given: whoever rotates logs has moved the old
-/// one away. Without a log file there is nothing to do.
+/// From now on, an event may repeat so often, as in `log.repeats_per_second` and
+/// `log.repeats_burst`.
 ///
 /// # Errors
 ///
-/// [`LogError::File`]; then the old file stays in use.
-pub fn reopen() -> Result<(), LogError> {
-    if let Some(log_file) = LOG_FILE.get() {
-        let file = open(&log_file.path)?;
-        *log_file.lock() = file;
-    }
+/// [`LogError::None`].
+pub fn set_repeats(per_second: u32, burst: u32) -> Result<(), LogError> {
+    let running = RUNNING.get().ok_or(LogError::None)?;
+    running.limit.set_rate(Rate::new(per_second, burst));
     Ok(())
 }
 
-/// What the log of this process lets through; it has but one log.
-static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
+/// Opens the log file anew, by the name that it was given: whoever rotates logs has moved the old
+/// one away, and once this returns nothing is written there any more. Without a log file there is
+/// nothing to do.
+///
+/// # Errors
+///
+/// [`LogError::File`], and then the old file stays in use; [`LogError::Busy`] after two seconds.
+pub fn reopen() -> Result<(), LogError> {
+    let Some(running) = RUNNING.get() else {
+        return Ok(());
+    };
+    let Some(path) = &running.file else {
+        return Ok(());
+    };
+    let file = sink::open(path)?;
+    match &*running.output {
+        Output::Direct(sink) => {
+            sink.lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .replace(file);
+            Ok(())
+        }
+        Output::Queued(queue) if queue.reopen(file) => Ok(()),
+        Output::Queued(_) => Err(LogError::Busy),
+    }
+}
 
-/// The log file of this process.
-static LOG_FILE: OnceLock<LogFile> = OnceLock::new();
+/// Waits until all that was logged is written, counts of what is missing included. For whoever is
+/// about to end this process or its threads; no longer than two seconds, since a pipe that nobody
+/// reads can take for ever.
+pub fn flush() {
+    if let Some(running) = RUNNING.get() {
+        match &*running.output {
+            Output::Direct(_) => running.limit.tell(),
+            Output::Queued(queue) => queue.flush(),
+        }
+    }
+}
+
+/// Calls [`flush`] when it is dropped, by a panic, too.
+#[derive(Debug)]
+pub struct FlushAtEnd;
+
+impl Drop for FlushAtEnd {
+    fn drop(&mut self) {
+        flush();
+    }
+}
+
+/// The log of this process; it has but one.
+static RUNNING: OnceLock<Running> = OnceLock::new();
 
 #[derive(Debug)]
-struct LogFile {
-    path: PathBuf,
-    file: Mutex<File>,
-}
-
-impl LogFile {
-    fn lock(&self) -> MutexGuard<'_, File> {
-        // Nothing is half done in a file when a writer panics but a line.
-        self.file.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl<'a> MakeWriter<'a> for &'static LogFile {
-    type Writer = Line<'a>;
-
-    fn make_writer(&'a self) -> Line<'a> {
-        Line(self.lock())
-    }
-}
-
-/// The file while a line is being written.
-struct Line<'a>(MutexGuard<'a, File>);
-
-impl Write for Line<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
-    }
-}
-
-fn open(path: &Path) -> Result<File, LogError> {
-    OpenOptions::new()
-        .append(true)
-        .create(true)
-        .open(path)
-        .map_err(|error| LogError::File {
-            file: path.to_owned(),
-            error,
-        })
+struct Running {
+    filter: reload::Handle<EnvFilter, Registry>,
+    file: Option<PathBuf>,
+    limit: Arc<Limit>,
+    output: Arc<Output>,
 }
 
 fn filter(level: &str) -> Result<EnvFilter, LogError> {
-    EnvFilter::try_new(level).map_err(|error| LogError::Level {
+    EnvFilter::try_new(losses::filter_with_losses(level)).map_err(|error| LogError::Level {
         level: level.to_owned(),
         problem: error.to_string(),
     })
 }
 
-fn subscribe<W>(filter: EnvFilter, format: LogFormat, writer: W, colours: bool)
-where
-    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
-{
+/// Gives back whether this is the log now: not if one is set up already.
+fn subscribe(log: &Log, filter: EnvFilter, limit: Arc<Limit>, output: Output) -> bool {
     let (filter, handle) = reload::Layer::new(filter);
-    let lines = fmt::layer().with_writer(writer).with_ansi(colours);
-    let filtered = tracing_subscriber::registry().with(filter);
-    let started = match format {
-        LogFormat::Text => filtered.with(lines).try_init(),
-        LogFormat::Json => filtered.with(lines.json()).try_init(),
+    let output = Arc::new(output);
+    let repeats = LimitRepeats {
+        limit: Arc::clone(&limit),
+        output: Arc::clone(&output),
+        clock: Clock::start(),
+        told_at_ns: AtomicU64::new(0),
     };
-    // Fails only where a log is set up already.
-    if started.is_ok() {
-        let _ = FILTER.set(handle);
+    let colours = log.file().is_none()
+        && io::stderr().is_terminal()
+        && std::env::var_os("NO_COLOR").is_none();
+    let lines = fmt::layer()
+        .with_writer(Lines(Arc::clone(&output)))
+        .with_ansi(colours);
+    let limited = tracing_subscriber::registry().with(filter).with(repeats);
+    let started = match log.format {
+        LogFormat::Text => limited.with(lines).try_init(),
+        LogFormat::Json => limited.with(lines.json()).try_init(),
+    };
+    started.is_ok()
+        && RUNNING
+            .set(Running {
+                filter: handle,
+                file: log.file().map(ToOwned::to_owned),
+                limit,
+                output,
+            })
+            .is_ok()
+}
+
+/// How lines get to where they are written.
+#[derive(Debug)]
+enum Output {
+    Direct(Mutex<Sink>),
+    Queued(Arc<Queue>),
+}
+
+/// Makes a writer for each line.
+struct Lines(Arc<Output>);
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = Line<'a>;
+
+    fn make_writer(&'a self) -> Line<'a> {
+        Line {
+            output: &self.0,
+            is_of_losses: false,
+        }
+    }
+
+    fn make_writer_for(&'a self, metadata: &Metadata<'_>) -> Line<'a> {
+        Line {
+            output: &self.0,
+            is_of_losses: losses::is_of_losses(metadata),
+        }
+    }
+}
+
+/// Takes a line, which comes whole, and never fails: whoever logs could do nothing about it.
+struct Line<'a> {
+    output: &'a Output,
+    is_of_losses: bool,
+}
+
+impl Write for Line<'_> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        match self.output {
+            Output::Direct(sink) => {
+                // Nothing is half done in a sink when a writer panics but a line.
+                let mut sink = sink.lock().unwrap_or_else(PoisonError::into_inner);
+                let lost = sink.write(line);
+                drop(sink);
+                if let Some(lost) = lost {
+                    losses::tell_unwritten(lost.lines, &lost.error.to_string());
+                }
+            }
+            Output::Queued(queue) if self.is_of_losses => queue.put_always(line),
+            Output::Queued(queue) => queue.put(line),
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// How often counts of repeats are told where no thread does it.
+const TELL_EVERY_NS: u64 = 1_000_000_000;
+
+/// The layer that keeps repeats from the lines.
+struct LimitRepeats {
+    limit: Arc<Limit>,
+    output: Arc<Output>,
+    clock: Clock,
+    told_at_ns: AtomicU64,
+}
+
+impl<S: Subscriber> Layer<S> for LimitRepeats {
+    fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
+        let verdict = self.limit.judge(event, self.clock.now_ns());
+        if let (Verdict::FirstLeftOut, Output::Queued(queue)) = (verdict, &*self.output) {
+            queue.tell_repeats_soon();
+        }
+        verdict == Verdict::Logged
+    }
+
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        if matches!(*self.output, Output::Direct(_)) && !losses::is_of_losses(event.metadata()) {
+            self.tell_if_due(self.clock.now_ns());
+        }
+    }
+}
+
+impl LimitRepeats {
+    fn tell_if_due(&self, now_ns: u64) {
+        let told_at_ns = self.told_at_ns.load(Ordering::Relaxed);
+        if now_ns.saturating_sub(told_at_ns) >= TELL_EVERY_NS {
+            self.told_at_ns.store(now_ns, Ordering::Relaxed);
+            self.limit.tell();
+        }
     }
 }

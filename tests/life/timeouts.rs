@@ -10,7 +10,7 @@ use corelane::protocol::{Reason, codes};
 use crate::clients::{SetOnDrop, connect_narrow, has_news, raise_file_limit, send_until_it_fails};
 use crate::support::peer::{Peer, frame};
 use crate::support::program::serve;
-use crate::support::waiting::DEADLINE;
+use crate::support::waiting::{DEADLINE, until};
 
 /// Asserts that the server says why it ends the connection, and ends it in good order.
 #[track_caller]
@@ -217,6 +217,8 @@ fn a_thousand_that_drip_are_all_closed_and_disturb_nobody() {
     });
     assert!(pings.load(Ordering::Relaxed) > 100, "it was hardly served");
     steady.ping();
-    assert_eq!(server.count_logged("cause=first_frame"), DRIPPING);
+    until("all are in the log", || {
+        (server.count_logged("cause=first_frame") == DRIPPING).then_some(())
+    });
     assert_eq!(server.count_logged("cause="), DRIPPING);
 }

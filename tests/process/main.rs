@@ -21,6 +21,7 @@ mod waiting;
 
 mod adapting;
 mod crashing;
+mod logging;
 mod ordering;
 mod passing;
 mod reloading;

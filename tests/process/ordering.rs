@@ -60,9 +60,8 @@ fn reopen_has_master_and_worker_write_to_the_new_log() {
         site.succeed(&["reopen", "--pid-file", "pid"]),
         "reopened the log\n"
     );
-    let log = site.log();
-    assert!(log.contains("the log file was reopened"), "{log}");
-    assert!(log.contains(" reopened the log"), "{log}");
+    site.wait_for_log("the log file was reopened");
+    site.wait_for_log(" reopened the log");
 }
 
 #[test]

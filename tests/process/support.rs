@@ -26,6 +26,9 @@ const MODEST: &str = "server.listen = ['127.0.0.1:0']\n\
     shards.busy_poll_us = 0\n\
     process.ready_ms = 30000\n";
 
+/// What holds where a test does not say otherwise: log every line, too.
+const DEFAULTS: [(&str, &str); 2] = [("shards.count", "1"), ("log.repeats_per_second", "0")];
+
 /// A folder with a configuration, for a server that may be started there.
 pub(crate) struct Site {
     pub(crate) folder: TempDir,
@@ -44,8 +47,10 @@ impl Site {
     /// Writes the configuration anew.
     pub(crate) fn configure(&self, lines: &[&str]) {
         let mut text = MODEST.to_owned();
-        if !lines.iter().any(|line| line.starts_with("shards.count")) {
-            text += "shards.count = 1\n";
+        for (key, value) in DEFAULTS {
+            if !lines.iter().any(|line| line.starts_with(key)) {
+                writeln!(text, "{key} = {value}").unwrap();
+            }
         }
         writeln!(text, "process.pid_file = '{}'", self.path("pid").display()).unwrap();
         writeln!(text, "log.file = '{}'", self.path("log").display()).unwrap();

@@ -90,6 +90,7 @@ fn a_server_without_descriptors_waits_and_serves_who_came_when_there_are_some() 
         &["--admin", "off", "--listen", "127.0.0.1:0", "--shards", "1"][..],
         &["--set", "shards.pin=false", "--set", "log.level=debug"],
         &["--set", "shards.busy_poll_us=0"],
+        &["--set", "log.repeats_per_second=0"],
     ];
     let server = start_limited("ulimit -n 70", &words.concat());
     let mut peers: VecDeque<Peer> = (0..60)

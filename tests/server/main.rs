@@ -20,6 +20,7 @@ mod handlers;
 mod hosts;
 mod limits;
 mod logs;
+mod losses;
 mod panics;
 mod reloading;
 mod sending;

@@ -191,6 +191,8 @@ impl Supervisor<'_> {
         let mut descriptors = setting.holding.sockets();
         descriptors.push(self.mailbox.as_fd());
         descriptors.extend(self.pid_file.as_ref().map(AsFd::as_fd));
+        // Counts of this program's end with it.
+        logging::flush();
         handover::hand_over(self.duties.program, &estate, &descriptors)
     }
 

@@ -71,6 +71,8 @@ pub(crate) fn serve() -> (Program, SocketAddr) {
         "shards.pin=false",
         "--set",
         "shards.busy_poll_us=0",
+        "--set",
+        "log.repeats_per_second=0",
     ];
     let mut child = spawn(Command::new(BINARY).args(words).args(modest));
     let (stdout, first_line) = lines(child.stdout.take().unwrap());

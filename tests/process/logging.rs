@@ -1,0 +1,68 @@
+//! The log of a supervised server: a master that writes by itself, and a worker with a thread for it.
+
+use crate::support::{Site, until};
+
+const SUPERVISED: &str = "process.mode = 'supervised'";
+
+/// The sum of what was left out of a module's kinds whose example is `like`.
+fn left_out(log: &str, module: &str, like: &str) -> usize {
+    let of_it = format!("module=\"{module}\" like=\"{like}\"");
+    log.lines()
+        .filter(|line| line.ends_with(&of_it))
+        .map(|line| {
+            let (_, rest) = line.split_once("left_out=").unwrap();
+            let (count, _) = rest.split_once(' ').unwrap();
+            count.parse::<usize>().unwrap()
+        })
+        .sum()
+}
+
+#[test]
+fn a_master_leaves_repeats_out_and_counts_them_before_it_ends() {
+    const RELOADS: usize = 5;
+    let limit = ["log.repeats_per_second = 1", "log.repeats_burst = 1"];
+    let running = Site::supervised(&limit).start();
+    for _ in 0..RELOADS {
+        running.site.succeed(&["reload", "--pid-file", "pid"]);
+    }
+    running.site.succeed(&["stop", "--pid-file", "pid"]);
+    let log = running.site.log();
+    let module = "corelane::process::supervisor";
+    let logged: usize = ["reloading", "stopping"]
+        .iter()
+        .map(|order| log.matches(&format!("{module}: {order} signal=")).count())
+        .sum();
+    assert!(logged <= RELOADS, "{log}");
+    assert_eq!(
+        logged + left_out(&log, module, "reloading"),
+        RELOADS + 1,
+        "{log}"
+    );
+}
+
+#[test]
+fn a_reload_limits_repeats_in_place() {
+    const CONNECTIONS: usize = 9;
+    let running = Site::supervised(&["log.level = 'debug'"]).start();
+    running.site.configure(&[
+        SUPERVISED,
+        "log.level = 'debug'",
+        "log.repeats_per_second = 1",
+        "log.repeats_burst = 1",
+    ]);
+    let said = running.site.succeed(&["reload", "--pid-file", "pid"]);
+    assert_eq!(
+        said,
+        "reloaded: log.repeats_burst, log.repeats_per_second changed in place\n"
+    );
+    for _ in 0..CONNECTIONS {
+        running.connect();
+    }
+    let module = "corelane::shard::admission";
+    until("all is told that was left out", || {
+        let log = running.site.log();
+        let all = log.matches(" accepted connection=").count() + left_out(&log, module, "accepted");
+        (all == CONNECTIONS).then_some(())
+    });
+    assert!(left_out(&running.site.log(), module, "accepted") > 0);
+}
