@@ -96,6 +96,8 @@ pub(super) struct Connection<Socket> {
     pub(super) handling_since_us: u64,
     pub(super) share: Share,
     pub(super) bucket: Bucket,
+    /// The number of the limit of frames that the bucket is of.
+    pub(super) flood_limit: u16,
     /// Since when frames have had to wait, which is not their peer's doing; `u64::MAX` where they
     /// have not.
     pub(super) waits_since_us: u64,
@@ -160,12 +162,23 @@ impl<Socket> Connection<Socket> {
             handling_since_us: now_us,
             share: Share::default(),
             bucket: Bucket::default(),
+            flood_limit: 0,
             waits_since_us: u64::MAX,
             charge: Charge::default(),
             frame_at_us: now_us,
             progress_at_us: now_us,
             close_by_us: u64::MAX,
             timer_at_us: u64::MAX,
+        }
+    }
+
+    /// Fills the bucket when another limit is in force than last time: no frame is one too many for
+    /// what was sent under former rules.
+    #[inline]
+    pub(super) fn renew_bucket(&mut self, flood_limit: u16) {
+        if self.flood_limit != flood_limit {
+            self.flood_limit = flood_limit;
+            self.bucket = Bucket::default();
         }
     }
 

@@ -41,6 +41,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
+        connection.renew_bucket(self.flood_limit);
         let mut share = connection.share.of_turn(self.turn, &self.settings);
         let queue_bytes_max = high_bytes.saturating_sub(connection.outbound.in_flight_bytes());
         let mut exchange = Exchange {
@@ -66,7 +67,6 @@ impl<I: Io, S: 'static> Shard<I, S> {
             // What the loop goes by is its own, so that it stays in registers. What outlives a
             // panic is written down before each call of a handler.
             let flood = answers.settings.flood;
-            connection.bucket.renew(self.flood_limit);
             let since_us = connection.waits_since_us.min(self.now_us);
             let (router, state) = (&self.router, &*self.state);
             let (pulse, recorder) = (&*self.pulse, &mut self.recorder);

@@ -28,13 +28,10 @@ impl Flood {
     }
 }
 
-/// One connection's bucket, full at first, and again when another limit comes into force: nobody is
-/// one frame too many for what it sent under other rules.
+/// One connection's bucket, full at first.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Bucket {
     full_at_ns: u64,
-    /// The number of the limit that this is about.
-    limit: u32,
 }
 
 impl Bucket {
@@ -43,17 +40,6 @@ impl Bucket {
     #[inline]
     pub(super) fn floods(&mut self, flood: Option<Flood>, since_us: u64, now_us: u64) -> bool {
         flood.is_some_and(|flood| !self.take(flood, since_us, now_us))
-    }
-
-    /// From here on it is about the limit of this number.
-    #[inline]
-    pub(super) fn renew(&mut self, limit: u32) {
-        if self.limit != limit {
-            *self = Bucket {
-                full_at_ns: 0,
-                limit,
-            };
-        }
     }
 
     /// Takes the worth of one frame out, which came at some time from `since_us` on. Gives back

@@ -115,7 +115,7 @@ pub struct Shard<I: Io, S> {
     /// The first slot that was not looked at since a reload.
     unrevised: Option<usize>,
     /// The number of the limit of frames that is in force.
-    flood_limit: u32,
+    flood_limit: u16,
     /// What may be there, by these settings or earlier ones.
     widest: Widest,
     shutdown: Shutdown,
