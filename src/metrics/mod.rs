@@ -6,6 +6,10 @@ use std::fmt;
 
 use crate::protocol::Reason;
 
+/// Whether shards measure latencies and show what they are at: not in builds with
+/// `--cfg corelane_bare`, which the bench of what that costs compares with.
+pub(crate) const MEASURES: bool = !cfg!(corelane_bare);
+
 /// Why a connection was closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CloseCause {

@@ -23,7 +23,7 @@ use tokio::task::LocalSet;
 use super::handle::ServerHandle;
 use super::master::Order;
 use super::notify::{self, Mailbox};
-use super::{launch, logging, signals};
+use super::{launch, logging, signals, watchdog};
 use crate::config::Config;
 
 /// Reads and checks the configuration anew; the error is a sentence.
@@ -190,6 +190,7 @@ fn run(
     companion: Option<Companion>,
 ) -> io::Result<()> {
     let tasks = LocalSet::new();
+    tasks.spawn_local(watchdog::watch(control.handle.clone()));
     if let Some(companion) = companion {
         let stage = control.stage.subscribe();
         tasks.spawn_local(async move {

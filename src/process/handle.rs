@@ -98,6 +98,13 @@ impl ServerHandle {
         Ok(changes)
     }
 
+    /// `handlers.slow_ms`, as it is in force.
+    pub(super) fn slow_ms(&self) -> u32 {
+        let in_force = self.in_force.lock();
+        let in_force = in_force.unwrap_or_else(PoisonError::into_inner);
+        in_force.handlers.slow_ms
+    }
+
     /// How many shards there are.
     pub fn shards(&self) -> usize {
         self.controls.len()

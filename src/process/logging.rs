@@ -12,9 +12,9 @@ mod repeats;
 mod sink;
 
 use std::io::{self, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::fmt::{self, MakeWriter};
@@ -132,20 +132,20 @@ pub fn reopen() -> Result<(), LogError> {
     let Some(running) = RUNNING.get() else {
         return Ok(());
     };
-    let Some(path) = &running.file else {
-        return Ok(());
-    };
-    let file = sink::open(path)?;
-    match &*running.output {
-        Output::Direct(sink) => {
-            sink.lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .replace(file);
-            Ok(())
-        }
-        Output::Queued(queue) if queue.reopen(file) => Ok(()),
-        Output::Queued(_) => Err(LogError::Busy),
-    }
+    let path = running.file().clone();
+    path.map_or(Ok(()), |path| running.write_to(Some(&path)))
+}
+
+/// From now on, the log is this file, or stderr for `None`.
+///
+/// # Errors
+///
+/// [`LogError::File`], [`LogError::Busy`] and [`LogError::None`]; then the old one stays in use.
+pub fn set_file(file: Option<&Path>) -> Result<(), LogError> {
+    let running = RUNNING.get().ok_or(LogError::None)?;
+    running.write_to(file)?;
+    *running.file() = file.map(ToOwned::to_owned);
+    Ok(())
 }
 
 /// Waits until all that was logged is written, counts of what is missing included. For whoever is
@@ -176,9 +176,31 @@ static RUNNING: OnceLock<Running> = OnceLock::new();
 #[derive(Debug)]
 struct Running {
     filter: reload::Handle<EnvFilter, Registry>,
-    file: Option<PathBuf>,
+    /// `None` is stderr.
+    file: Mutex<Option<PathBuf>>,
     limit: Arc<Limit>,
     output: Arc<Output>,
+}
+
+impl Running {
+    fn file(&self) -> MutexGuard<'_, Option<PathBuf>> {
+        self.file.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens the file, and writes there from now on.
+    fn write_to(&self, file: Option<&Path>) -> Result<(), LogError> {
+        let file = file.map(sink::open).transpose()?;
+        match &*self.output {
+            Output::Direct(sink) => {
+                sink.lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .replace(file);
+                Ok(())
+            }
+            Output::Queued(queue) if queue.reopen(file) => Ok(()),
+            Output::Queued(_) => Err(LogError::Busy),
+        }
+    }
 }
 
 fn filter(level: &str) -> Result<EnvFilter, LogError> {
@@ -213,7 +235,7 @@ fn subscribe(log: &Log, filter: EnvFilter, limit: Arc<Limit>, output: Output) ->
         && RUNNING
             .set(Running {
                 filter: handle,
-                file: log.file().map(ToOwned::to_owned),
+                file: Mutex::new(log.file().map(ToOwned::to_owned)),
                 limit,
                 output,
             })

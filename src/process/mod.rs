@@ -19,4 +19,5 @@ pub(crate) mod setting;
 pub mod signals;
 pub mod supervisor;
 pub mod title;
+pub(crate) mod watchdog;
 pub mod worker;

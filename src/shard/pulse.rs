@@ -7,6 +7,7 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::handler::ConnectionId;
+use crate::metrics::MEASURES;
 
 /// One shard's.
 #[derive(Debug, Default)]
@@ -59,6 +60,9 @@ impl Pulse {
     /// A connection is served from here on.
     #[inline]
     pub(super) fn serve(&self, id: ConnectionId) {
+        if !MEASURES {
+            return;
+        }
         let number = u64::from(id.slot) << u32::BITS | u64::from(id.generation);
         self.connection.store(number, Ordering::Relaxed);
     }
@@ -66,6 +70,9 @@ impl Pulse {
     /// A request with this code is handled from here on.
     #[inline]
     pub(super) fn handle(&self, code: u16) {
+        if !MEASURES {
+            return;
+        }
         self.code.store(code.into(), Ordering::Relaxed);
     }
 

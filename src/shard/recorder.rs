@@ -5,11 +5,8 @@
 //! that were sent, are recorded by runs of one code and one time.
 
 use super::marks::Mark;
+use crate::metrics::MEASURES;
 use crate::metrics::latency::{Codes, Latencies};
-
-/// Whether latencies are recorded at all: not in builds with `--cfg corelane_bare`, which the bench
-/// of their cost measures against.
-const RECORDS: bool = !cfg!(corelane_bare);
 
 /// Requests of one code, one after the other.
 #[derive(Clone, Copy, Debug)]
@@ -72,7 +69,7 @@ impl Recorder {
     /// A request with this code has been handled for the connection that is being served.
     #[inline]
     pub(super) fn handled(&mut self, code: u16) {
-        if !RECORDS {
+        if !MEASURES {
             return;
         }
         match self.runs.last_mut() {

@@ -36,7 +36,7 @@ use super::mesh::Mesh;
 use super::stats::Stats;
 use super::{Loads, Message, Pace, Shard, Snapshot, Turn};
 use crate::handler::Router;
-use crate::metrics::Counters;
+use crate::metrics::{Counters, MEASURES};
 use crate::sys::clock::Clock;
 use crate::sys::{Wakeup, host, socket};
 
@@ -189,7 +189,7 @@ impl Runner {
                 self.pace.idle_us += now_us - since_us;
             }
             let mut turn = shard.turn(now_us);
-            if turn.worked {
+            if turn.worked && MEASURES {
                 shard.end_turn(self.clock.now_us());
             } else {
                 shard.end_turn(now_us);

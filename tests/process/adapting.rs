@@ -82,6 +82,22 @@ fn the_level_of_the_log_changes_and_a_worker_that_died_comes_back_with_all() {
 }
 
 #[test]
+fn the_log_of_master_and_worker_moves_to_another_file() {
+    let running = Site::supervised(&[]).start();
+    let (before, after) = (running.site.path("log"), running.site.path("other"));
+    let config = running.site.path("corelane.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let [old, new] = [&before, &after].map(|path| format!("'{}'", path.display()));
+    std::fs::write(&config, text.replace(&old, &new)).unwrap();
+    let said = running.site.succeed(&["reload", "--pid-file", "pid"]);
+    assert!(said.starts_with("reloaded: worker "), "{said}");
+    let moved = std::fs::read_to_string(&after).unwrap();
+    assert!(moved.contains(said.trim_end()), "{moved}");
+    assert!(moved.contains("the worker starts"), "{moved}");
+    assert!(!running.site.log().contains(said.trim_end()));
+}
+
+#[test]
 fn what_is_the_same_or_wrong_changes_nothing() {
     let running = Site::supervised(&[]).start();
     let worker = running.worker();

@@ -24,5 +24,6 @@ mod losses;
 mod panics;
 mod reloading;
 mod sending;
+mod slowness;
 mod stopping;
 mod words;

@@ -49,7 +49,7 @@ pub(super) struct Queue {
 enum Message {
     Line(Box<[u8]>),
     /// Into this file from here on.
-    Reopen(File, Sender<()>),
+    Reopen(Option<File>, Sender<()>),
     /// Tell what is lost, and say when all that was logged so far is written.
     Flush(Sender<()>),
     /// What a flush waits for is before this.
@@ -102,7 +102,7 @@ impl Queue {
 
     /// Goes on in this file. Gives back whether it is so already: everything before is in the old
     /// one.
-    pub(super) fn reopen(&self, file: File) -> bool {
+    pub(super) fn reopen(&self, file: Option<File>) -> bool {
         self.await_thread(|done| Message::Reopen(file, done))
     }
 

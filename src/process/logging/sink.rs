@@ -37,9 +37,9 @@ impl Sink {
         })
     }
 
-    /// From now on into this file.
-    pub(super) fn replace(&mut self, file: File) {
-        self.file = Some(file);
+    /// From now on into this file, or `None` for stderr.
+    pub(super) fn replace(&mut self, file: Option<File>) {
+        self.file = file;
         self.cut = false;
     }
 
@@ -125,7 +125,7 @@ mod tests {
         let mut sink = Sink::open(Some(Path::new("/dev/full"))).unwrap();
         assert!(sink.write(b"one\ntwo\n").is_none());
         assert!(sink.write(b"three\n").is_none());
-        sink.replace(open(&path).unwrap());
+        sink.replace(Some(open(&path).unwrap()));
         let lost = sink.write(b"four\n").unwrap();
         assert_eq!((lost.lines, lost.error), (3, Errno::NOSPC));
         assert!(sink.write(b"five\n").is_none());

@@ -7,11 +7,13 @@ use std::path::Path;
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::super::logging::LogError;
 use super::super::master::{Action, Design, Event, Finding, Message, WorkerId};
 use super::super::possessions::{self, Worker};
 use super::super::setting::Setting;
 use super::super::{answers, daemon, handover, launch, logging, notify};
 use super::{Supervisor, share_log};
+use crate::config::Log;
 
 /// The program that runs, whatever its file is by now.
 const RUNNING_PROGRAM: &str = "/proc/self/exe";
@@ -66,8 +68,10 @@ impl Supervisor<'_> {
         if let Err(error) = logging::reopen() {
             tracing::error!("the old log file stays in use: {error}");
         }
-        let config = &self.duties.config;
-        if let Err(error) = share_log(config) {
+        let Some(setting) = &self.in_force else {
+            return;
+        };
+        if let Err(error) = share_log(&setting.config) {
             tracing::error!("the worker can't write to the new log file: {error}");
         }
     }
@@ -234,9 +238,22 @@ impl Supervisor<'_> {
     fn adopt(&mut self) {
         if let Some(setting) = self.candidate.take() {
             self.master.set_patience(setting.patience());
+            if let Err(error) = log_as(&setting.config.log) {
+                tracing::error!("the master's log stays as it was: {error}");
+            }
+            if let Err(error) = share_log(&setting.config) {
+                tracing::error!("the worker can't reopen the log file: {error}");
+            }
             self.in_force = Some(setting);
         }
     }
+}
+
+/// The master's own log follows the configuration in force, but for how its lines look.
+fn log_as(log: &Log) -> Result<(), LogError> {
+    logging::set_file(log.file())?;
+    logging::set_level(&log.level)?;
+    logging::set_repeats(log.repeats_per_second, log.repeats_burst)
 }
 
 /// systemd, if it is who started this.

@@ -1,0 +1,146 @@
+//! Handlers that take long: who holds a shard is seen while it does, counted and logged after.
+
+use std::sync::{Mutex, mpsc};
+use std::time::Duration;
+
+use corelane::glommio::timer;
+use corelane::metrics::latency::Latencies;
+use corelane::protocol::codes;
+use corelane::shard::Snapshot;
+use corelane::{Reply, ServerHandle};
+
+use crate::support::library::{address_of, builder_with, config};
+use crate::support::log_capture;
+use crate::support::peer::Peer;
+use crate::support::waiting::{DEADLINE, until};
+
+const HOLD: u16 = codes::APPLICATION + 77;
+const LINGER: u16 = codes::APPLICATION + 78;
+
+fn snapshot(handle: &ServerHandle, connections: usize) -> Snapshot {
+    let (sender, receiver) = mpsc::channel();
+    handle.show(0, Latencies::default(), connections, move |snapshot| {
+        let _ = sender.send(snapshot);
+    });
+    receiver.recv_timeout(DEADLINE).unwrap()
+}
+
+fn slow_of(handle: &ServerHandle, snapshot: &Snapshot, code: u16) -> u64 {
+    let latency = snapshot.latencies.get(handle.codes().series_of(code));
+    latency.map_or(0, |latency| latency.slow)
+}
+
+#[test]
+fn who_holds_a_shard_is_seen_and_told() {
+    log_capture::start();
+    let mut config = config(1);
+    config.handlers.slow_ms = 1;
+    let (release, released) = mpsc::channel::<()>();
+    let released = Mutex::new(released);
+    let server = builder_with(config)
+        .handler(HOLD, move |(), context, _| {
+            released.lock().unwrap().recv_timeout(DEADLINE).unwrap();
+            context.reply(b"at last")
+        })
+        .start()
+        .unwrap();
+    let handle = server.handle();
+    let mut peer = Peer::connect(address_of(&server));
+    peer.echo(b"before");
+    peer.send(HOLD, b"");
+    let suspect = until("the handler is seen at work", || {
+        handle.look_at(0).filter(|suspect| suspect.code == HOLD)
+    });
+    // Longer than slow_ms, and still the same turn.
+    std::thread::sleep(Duration::from_millis(5));
+    assert_eq!(handle.look_at(0), Some(suspect));
+    release.send(()).unwrap();
+    assert_eq!(peer.next().unwrap().body, b"at last");
+
+    let told = until("the shard names it", || {
+        log_capture::line_with("a turn was slow: a handler held it")
+    });
+    for words in [
+        format!("\"code\":{HOLD}"),
+        format!("\"connection\":\"{}\"", suspect.connection),
+        format!("\"peer\":\"{}\"", peer.sender().local_addr().unwrap()),
+    ] {
+        assert!(told.contains(&words), "{told}");
+    }
+    let snapshot = snapshot(&handle, 0);
+    assert_eq!(slow_of(&handle, &snapshot, HOLD), 1);
+    assert_eq!(slow_of(&handle, &snapshot, codes::ECHO), 0);
+    assert_eq!(snapshot.counters.slow_turns, 1);
+}
+
+#[test]
+fn an_asynchronous_handler_that_lingers_is_told() {
+    log_capture::start();
+    let mut config = config(1);
+    config.handlers.slow_ms = 1;
+    let server = builder_with(config)
+        .async_handler(LINGER, |_, request| async move {
+            timer::sleep(Duration::from_millis(5)).await;
+            Reply::new(request.into_body())
+        })
+        .start()
+        .unwrap();
+    let handle = server.handle();
+    let mut peer = Peer::connect(address_of(&server));
+    peer.send(LINGER, b"by and by");
+    assert_eq!(peer.next().unwrap().body, b"by and by");
+    let told = until("it is told", || {
+        log_capture::line_with("a handler was slow")
+    });
+    assert!(told.contains(&format!("\"code\":{LINGER}")), "{told}");
+
+    // Its reply's sending is seen in a turn of its own.
+    let latency = until("its latencies are recorded", || {
+        let snapshot = snapshot(&handle, 0);
+        assert_eq!(snapshot.counters.slow_turns, 0);
+        snapshot
+            .latencies
+            .get(handle.codes().series_of(LINGER))
+            .cloned()
+    });
+    assert_eq!(latency.slow, 1);
+    assert!(latency.queued.min() >= 5_000, "{}", latency.queued.min());
+}
+
+#[test]
+fn a_snapshot_shows_the_connections_that_were_asked_for() {
+    let server = builder_with(config(1)).start().unwrap();
+    let handle = server.handle();
+    let mut peers: Vec<Peer> = (0..5).map(|_| Peer::connect(address_of(&server))).collect();
+    for (number, peer) in peers.iter_mut().enumerate() {
+        for _ in 0..=number {
+            peer.echo(&[7; 100]);
+        }
+    }
+    // That a reply was taken is seen a moment after its peer has it. Latencies are given out once.
+    let mut latencies = Latencies::default();
+    let snapshot = until("all replies are seen to be sent", || {
+        let snapshot = snapshot(&handle, 2);
+        latencies.add(&snapshot.latencies);
+        (snapshot.counters.sent_bytes == 15 * 108).then_some(snapshot)
+    });
+    assert_eq!(snapshot.gauges.connections, 5);
+    // Two of each order, and all of them may be the same.
+    assert!((2..=6).contains(&snapshot.connections.len()));
+    let busiest = snapshot
+        .connections
+        .iter()
+        .max_by_key(|view| view.frames_received)
+        .unwrap();
+    assert_eq!(busiest.peer, peers[4].sender().local_addr().unwrap());
+    assert_eq!((busiest.frames_received, busiest.frames_sent), (5, 5));
+    assert_eq!(
+        (busiest.received_bytes, busiest.sent_bytes),
+        (5 * 108, 5 * 108)
+    );
+    assert_eq!((busiest.queued_bytes, busiest.ending), (0, None));
+    let echo = latencies
+        .get(handle.codes().series_of(codes::ECHO))
+        .unwrap();
+    assert_eq!((echo.queued.len(), echo.sent.len()), (15, 15));
+}
