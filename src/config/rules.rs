@@ -220,7 +220,7 @@ mod tests {
         let all: Vec<_> = sections().collect();
         let expected = [
             "server", "shards", "protocol", "limits", "timeouts", "flood", "outbound", "handlers",
-            "process", "log",
+            "process", "log", "admin",
         ];
         assert_eq!(all, expected);
         let of_flood: Vec<_> = keys_of("flood").collect();

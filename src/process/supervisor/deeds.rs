@@ -8,7 +8,7 @@ use std::path::Path;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::super::logging::LogError;
-use super::super::master::{Action, Design, Event, Finding, Message, WorkerId};
+use super::super::master::{Action, Design, Event, Finding, Message, Outcome, WorkerId};
 use super::super::possessions::{self, Worker};
 use super::super::setting::Setting;
 use super::super::{answers, daemon, handover, launch, logging, notify};
@@ -37,6 +37,10 @@ impl Supervisor<'_> {
             }
             Action::ReopenLog => self.reopen_log(),
             Action::Report(outcome, askers) => {
+                if matches!(outcome, Outcome::Died(_) | Outcome::Late(_)) {
+                    // With the sockets that were opened for it alone.
+                    self.candidate = None;
+                }
                 let (is_good, words) =
                     answers::outcome(outcome, &self.finding, |id| self.pid_of(id));
                 if is_good {
