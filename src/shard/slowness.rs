@@ -90,7 +90,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
             peer = peer.as_deref().unwrap_or("gone"),
             code = suspect.code,
             took_us,
-            "a turn was slow: a handler held it"
+            "a turn was slow; this request was at work when it was looked at"
         );
     }
 

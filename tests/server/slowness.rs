@@ -58,7 +58,7 @@ fn who_holds_a_shard_is_seen_and_told() {
     assert_eq!(peer.next().unwrap().body, b"at last");
 
     let told = until("the shard names it", || {
-        log_capture::line_with("a turn was slow: a handler held it")
+        log_capture::line_with("a turn was slow; this request was at work")
     });
     for words in [
         format!("\"code\":{HOLD}"),
