@@ -1,5 +1,6 @@
 //! What a shard counts and records: plain numbers with a single writer, the shard itself.
 
+pub(crate) mod hgrm;
 pub mod latency;
 
 use std::fmt;

@@ -1,71 +1,25 @@
-//! HdrHistogram's percentile text, as `outputPercentileDistribution` of the Java library writes it
-//! and public plotters take it, in milliseconds.
-//!
-//! Two things differ, and plotters take both. A latency below ten seconds has six decimals in place
-//! of three, since a microsecond's steps would lose its three digits; and the last line ends with
-//! `inf`, as in the C library and wrk2, so that every line has four columns.
-
-use std::fmt::Write as _;
+//! HdrHistogram's percentile text of a run, in milliseconds.
 
 use crate::load::latency::{BUCKETS, SUB_BUCKETS};
 use crate::load::record::Record;
-
-/// From here on a value would fill its column with six decimals, and readers want a space in front.
-const SIX_DECIMALS_MS_MAX: f64 = 10_000.0;
+use crate::metrics::hgrm::{self, Row, Whole};
 
 /// The whole text.
 pub(in crate::load) fn percentiles(record: &Record) -> String {
-    let mut lines = Lines::new(ms(record.summary.latency_us.max));
-    for point in &record.distribution {
-        lines.add(ms(point.us), point.quantile, point.count);
-    }
-    if record.distribution.is_empty() {
-        // As the libraries do where nothing was recorded.
-        lines.add(0.0, 1.0, 0);
-    }
-    lines.end(record)
-}
-
-struct Lines {
-    text: String,
-    decimals: usize,
-}
-
-impl Lines {
-    fn new(max_ms: f64) -> Lines {
-        let decimals = if max_ms < SIX_DECIMALS_MS_MAX { 6 } else { 3 };
-        let text = format!(
-            "{:>12} {:>14} {:>10} {:>14}\n\n",
-            "Value", "Percentile", "TotalCount", "1/(1-Percentile)"
-        );
-        Lines { text, decimals }
-    }
-
-    fn add(&mut self, ms: f64, quantile: f64, count: u64) {
-        let decimals = self.decimals;
-        let _ = write!(self.text, "{ms:>12.decimals$} {quantile:.12} {count:>10} ");
-        let _ = if quantile < 1.0 {
-            writeln!(self.text, "{:>14.2}", 1.0 / (1.0 - quantile))
-        } else {
-            writeln!(self.text, "{:>14}", "inf")
-        };
-    }
-
-    fn end(mut self, record: &Record) -> String {
-        let latency = &record.summary.latency_us;
-        let decimals = self.decimals;
-        let _ = writeln!(
-            self.text,
-            "#[Mean    = {:>12.decimals$}, StdDeviation   = {:>12.decimals$}]\n\
-             #[Max     = {:>12.decimals$}, Total count    = {:>12}]\n\
-             #[Buckets = {BUCKETS:>12}, SubBuckets     = {SUB_BUCKETS:>12}]",
-            ms(latency.mean),
-            ms(latency.standard_deviation),
-            ms(latency.max),
-            record.distribution.last().map_or(0, |point| point.count),
-        );
-        self.text
-    }
+    let latency = &record.summary.latency_us;
+    let whole = Whole {
+        mean: ms(latency.mean),
+        standard_deviation: ms(latency.standard_deviation),
+        max: ms(latency.max),
+        buckets: BUCKETS,
+        sub_buckets: SUB_BUCKETS,
+    };
+    let rows = record.distribution.iter().map(|point| Row {
+        value: ms(point.us),
+        quantile: point.quantile,
+        count: point.count,
+    });
+    hgrm::text(rows, &whole)
 }
 
 fn ms(us: f64) -> f64 {
