@@ -1,5 +1,6 @@
 //! A handle to a running server: what can be wanted of it from wherever.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -41,6 +42,8 @@ pub struct ServerHandle {
     codes: Arc<Codes>,
     /// Held while a reload is handed out, so that all shards get reloads in one order.
     in_force: Arc<Mutex<Config>>,
+    /// Somebody has told the server to drain or stop.
+    goes_down: Arc<AtomicBool>,
 }
 
 impl ServerHandle {
@@ -49,6 +52,7 @@ impl ServerHandle {
             controls: Arc::new(controls),
             codes: Arc::new(codes),
             in_force: Arc::new(Mutex::new(in_force)),
+            goes_down: Arc::default(),
         }
     }
 
@@ -143,10 +147,16 @@ impl ServerHandle {
         control.pulse().look(u16::try_from(shard).ok()?)
     }
 
+    /// Whether the server was told to drain or stop.
+    pub fn goes_down(&self) -> bool {
+        self.goes_down.load(Ordering::Relaxed)
+    }
+
     /// Has the server drain: no new connections, GOAWAY to those that there are, requests are
     /// answered, connections that go quiet are closed, and the rest is stopped after
     /// `timeouts.drain_ms`. Returns at once; [`Server::wait`](super::worker::Server::wait) waits.
     pub fn drain(&self) {
+        self.goes_down.store(true, Ordering::Relaxed);
         for control in self.controls.iter() {
             control.drain();
         }
@@ -155,6 +165,7 @@ impl ServerHandle {
     /// Has the server stop: no new connections, replies that are queued already are flushed within
     /// `timeouts.stop_ms`. Returns at once; [`Server::wait`](super::worker::Server::wait) waits.
     pub fn stop(&self) {
+        self.goes_down.store(true, Ordering::Relaxed);
         for control in self.controls.iter() {
             control.stop();
         }
@@ -162,6 +173,7 @@ impl ServerHandle {
 
     /// Has the server stop without waiting for what is queued.
     pub fn stop_at_once(&self) {
+        self.goes_down.store(true, Ordering::Relaxed);
         for control in self.controls.iter() {
             control.stop_at_once();
         }
