@@ -76,6 +76,7 @@
 //! - [`Server`] builds, starts and stops a server; [`Config`] says how it is to run.
 //! - [`Context`], [`Request`] and [`Reply`] are what handlers see; [`apps`] has some that ship.
 //! - [`protocol`] is the wire; [`client`] a small blocking client.
+//! - [`admin`] shows a running server to people and programs over HTTP.
 //! - [`doctor`] looks at the host and says what is wrong with it for a server.
 //! - [`load`] drives a server and measures its latencies.
 //! - [`shard`] is the event loop body over a seam to the world, for those who want to simulate a
@@ -83,6 +84,7 @@
 //!
 //! Asynchronous handlers run on [`glommio`], which is here again so that a program uses the same one.
 
+pub mod admin;
 pub mod apps;
 pub mod client;
 pub mod config;

@@ -20,10 +20,10 @@ const ROOMS: [Room; 15] = [
     room("lib", Imports::AllBelow, Pure::Nothing),
     // What is wrong with this host: looked at in one place, judged apart from that.
     room("doctor", Imports::AllBelow, Pure::AllBut(&["mod", "look"])),
+    // Admin HTTP, dashboard, metrics exposition.
+    room("admin", Imports::AllBelow, Pure::AllBut(&["mod", "collector", "http", "vitals"])),
     // Master, worker, signals.
     room("process", Imports::AllBelow, Pure::Only(&["master"])),
-    // Admin HTTP, dashboard, metrics exposition.
-    room("control", Imports::AllBelow, Pure::Nothing),
     // Handlers that ship, on the public API.
     room("apps", Imports::Only(&["handler", "protocol", "config"]), Pure::Nothing),
     // Load generator and latency reports.
@@ -338,7 +338,7 @@ fn f() { thread::spawn(g) }
             violations("src/shard/util.rs", ""),
             [format!("src/shard/util.rs: util {why}")]
         );
-        let path = "src/control/common/mod.rs";
+        let path = "src/admin/common/mod.rs";
         assert_eq!(violations(path, ""), [format!("{path}: common {why}")]);
         planted(&format!(
             "src/shard/run.rs | mod helpers {{ }} | helpers {why}"
@@ -348,7 +348,7 @@ fn f() { thread::spawn(g) }
     #[test]
     fn a_file_that_is_no_source_only_needs_a_room() {
         assert_eq!(
-            violations("src/control/page.html", "use crate::Server;"),
+            violations("src/admin/page.html", "use crate::Server;"),
             [""; 0]
         );
     }

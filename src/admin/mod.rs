@@ -1,0 +1,119 @@
+//! The admin server: what people and programs see of a running server, over HTTP.
+//!
+//! It runs on the control plane's thread, never on a shard's. What is asked of the shards is bounded
+//! however hard it is hit: they are asked four times a second at most, and requests and connections
+//! have limits of their own. It only shows; nothing can be changed through it.
+//!
+//! | path | answer |
+//! |---|---|
+//! | `/` | the dashboard |
+//! | `/metrics` | Prometheus' text format |
+//! | `/healthz` | 200 while the process lives |
+//! | `/readyz` | 200 while the server accepts connections, 503 while it drains |
+//! | `/status` | JSON: what the dashboard shows |
+//! | `/latency` | JSON: latencies by message code, since the start |
+//! | `/latency.hgrm` | HdrHistogram's percentile text of the whole server, in microseconds |
+//! | `/connections?limit=N` | JSON: the connections with most bytes queued |
+//! | `/config` | JSON: the configuration in force, secrets left out |
+
+mod bucket;
+mod collector;
+mod exposition;
+mod http;
+mod json;
+mod percentiles;
+mod totals;
+mod vitals;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::watch;
+
+use self::http::Site;
+use crate::process::handle::ServerHandle;
+
+/// The admin server of one server.
+#[derive(Debug)]
+pub struct Plane {
+    listener: TcpListener,
+    address: SocketAddr,
+    site: Arc<Site>,
+    control: PlaneHandle,
+}
+
+/// Tells an admin server what it can't see by itself, from wherever. It can be cloned.
+#[derive(Clone, Debug)]
+pub struct PlaneHandle {
+    is_draining: Arc<AtomicBool>,
+    retired: Arc<watch::Sender<bool>>,
+}
+
+impl PlaneHandle {
+    fn new() -> PlaneHandle {
+        PlaneHandle {
+            is_draining: Arc::default(),
+            retired: Arc::new(watch::Sender::new(false)),
+        }
+    }
+
+    /// From now on, /readyz says that the server drains. It does so by itself from the moment that
+    /// the [`ServerHandle`] is told to drain or stop; this is for who wants it to be known earlier.
+    pub fn set_draining(&self) {
+        self.is_draining.store(true, Ordering::Relaxed);
+    }
+
+    fn is_draining(&self) -> bool {
+        self.is_draining.load(Ordering::Relaxed)
+    }
+
+    /// Has the admin server accept nobody any more, answer who has asked, and end.
+    pub fn retire(&self) {
+        self.retired.send_replace(true);
+    }
+}
+
+impl Plane {
+    /// For the server with this handle, which accepts connections, on this socket, which listens.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says against the socket.
+    pub fn new(handle: ServerHandle, listener: TcpListener) -> io::Result<Plane> {
+        listener.set_nonblocking(true)?;
+        let control = PlaneHandle::new();
+        Ok(Plane {
+            address: listener.local_addr()?,
+            listener,
+            site: Arc::new(Site::new(handle, control.clone())),
+            control,
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// A handle to it.
+    pub fn handle(&self) -> PlaneHandle {
+        self.control.clone()
+    }
+
+    /// Serves until it is told to [retire](PlaneHandle::retire). Made for a tokio runtime of one
+    /// thread, with I/O and time.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says against the socket, at the start.
+    pub async fn run(self) -> io::Result<()> {
+        let listener = tokio::net::TcpListener::from_std(self.listener)?;
+        let retired = self.control.retired.subscribe();
+        tokio::select! {
+            () = http::serve(listener, Arc::clone(&self.site), retired) => Ok(()),
+            never = http::keep_history(&self.site) => match never {},
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! The exposition, as Prometheus' own tool reads it. It need not be there for `cargo test`, so the text
+//! is left behind for `tests/admin/promtool`, and judged here by what doesn't take a tool.
+
+use std::fs;
+use std::path::Path;
+
+use corelane::Reply;
+
+use crate::http::{get, metrics};
+use crate::plane::Admin;
+use crate::support::library::{address_of, builder_with, config};
+use crate::support::peer::Peer;
+use crate::support::waiting::until;
+
+#[test]
+fn the_exposition_is_left_for_promtool() {
+    let server = builder_with(config(2))
+        .handler(1000, |(), _context, _body| Reply::none())
+        .start()
+        .unwrap();
+    let admin = Admin::of(&server);
+    let mut peer = Peer::connect(address_of(&server));
+    peer.echo(b"x");
+    peer.send(1000, b"");
+    peer.send(99, b"");
+    assert!(peer.next().is_some());
+    until("all codes are counted", || {
+        let counted = |name: &str| metrics(admin.address).contains_key(name);
+        counted("corelane_request_queued_seconds_count{code=\"other\"}").then_some(())
+    });
+    let text = get(admin.address, "/metrics").body;
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("exposition.txt");
+    fs::write(path, &text).unwrap();
+
+    // Every sample belongs to the family above it, whose HELP and TYPE it follows.
+    let mut family = String::new();
+    for line in text.lines() {
+        if let Some(help) = line.strip_prefix("# HELP ") {
+            help.split(' ').next().unwrap().clone_into(&mut family);
+        } else if let Some(kind) = line.strip_prefix("# TYPE ") {
+            assert!(kind.starts_with(&format!("{family} ")), "{line}");
+        } else {
+            assert!(line.starts_with(&family), "{line} under {family}");
+        }
+    }
+}
+
+#[test]
+fn buckets_grow_up_to_the_count() {
+    let server = builder_with(config(1)).start().unwrap();
+    let admin = Admin::of(&server);
+    let mut peer = Peer::connect(address_of(&server));
+    (0..200).for_each(|_| peer.echo(b"x"));
+    let text = get(admin.address, "/metrics").body;
+    let buckets: Vec<(f64, f64)> = text
+        .lines()
+        .filter_map(|line| {
+            let rest =
+                line.strip_prefix("corelane_request_queued_seconds_bucket{code=\"1\",le=\"")?;
+            let (bound, count) = rest.split_once("\"} ")?;
+            let bound = bound.replace("+Inf", "inf").parse().ok()?;
+            Some((bound, count.parse().ok()?))
+        })
+        .collect();
+    assert_eq!(buckets.len(), 20);
+    assert!(buckets.is_sorted(), "{buckets:?}");
+    let counts = buckets.iter().map(|&(_, count)| count);
+    assert!(counts.is_sorted(), "{buckets:?}");
+    assert!((buckets[19].1 - 200.0).abs() < 0.5, "{buckets:?}");
+}
