@@ -15,6 +15,27 @@
 //! | `/latency.hgrm` | HdrHistogram's percentile text of the whole server, in microseconds |
 //! | `/connections?limit=N` | JSON: the connections with most bytes queued |
 //! | `/config` | JSON: the configuration in force, secrets left out |
+//!
+//! ```no_run
+//! use std::net::TcpListener;
+//!
+//! use corelane::admin::Plane;
+//! use corelane::{Config, Server, apps};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let server = Server::builder(Config::default()).handler(1, apps::echo).start()?;
+//! let plane = Plane::new(server.handle(), TcpListener::bind("127.0.0.1:8701")?)?;
+//! let (runtime, handle) = (
+//!     tokio::runtime::Builder::new_current_thread().enable_all().build()?,
+//!     plane.handle(),
+//! );
+//! let thread = std::thread::spawn(move || runtime.block_on(plane.run()));
+//! server.wait()?;
+//! handle.retire();
+//! thread.join().map_err(|_| "the admin server panicked")??;
+//! # Ok(())
+//! # }
+//! ```
 
 mod bucket;
 mod collector;

@@ -4,7 +4,7 @@ use corelane::protocol::{HEADER_BYTES, Reason, codes};
 use corelane::{Reply, Server};
 use serde_json::Value;
 
-use crate::http::{get, json, metrics};
+use crate::http::{Connection, get, json, metrics};
 use crate::plane::Admin;
 use crate::support::library::{address_of, builder, builder_with, config, stopped};
 use crate::support::peer::Peer;
@@ -97,6 +97,21 @@ fn counts_are_exact_and_the_same_everywhere() {
 
     drop(stays);
     assert_eq!(stopped(server).frames_received, 306);
+}
+
+#[test]
+fn who_hangs_up_loses_nothing_for_others() {
+    let server = builder().start().unwrap();
+    let admin = Admin::of(&server);
+    let mut peer = Peer::connect(address_of(&server));
+    for _ in 0..50 {
+        (0..20).for_each(|_| peer.echo(b"x"));
+        let mut hangs_up = Connection::to(admin.address);
+        hangs_up.send(b"GET /status HTTP/1.1\r\nHost: here\r\n\r\n");
+        drop(hangs_up);
+    }
+    let counted = "corelane_request_duration_seconds_count{code=\"1\"}";
+    until_sample(&admin, counted, 1000.0);
 }
 
 #[test]

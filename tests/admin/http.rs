@@ -1,12 +1,16 @@
 //! HTTP as a peer that may also misbehave needs it: bytes out, an answer in.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::support::waiting::{DEADLINE, until};
+
+/// How long to listen for what must not come.
+const SILENCE: Duration = Duration::from_millis(300);
 
 /// The client's side of a connection.
 pub(crate) struct Connection {
@@ -75,6 +79,16 @@ impl Connection {
         if self.stream.read_to_end(&mut rest).is_ok() {
             assert_eq!(String::from_utf8_lossy(&rest), "");
         }
+    }
+
+    /// Asserts that nothing comes; that nothing ever will can't be seen.
+    pub(crate) fn expect_silence(&mut self) {
+        let stream = self.stream.get_ref();
+        stream.set_read_timeout(Some(SILENCE)).unwrap();
+        let error = self.stream.fill_buf().expect_err("nothing was to come");
+        assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}");
+        let stream = self.stream.get_ref();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
     }
 
     fn line(&mut self) -> String {

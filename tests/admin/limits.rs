@@ -54,6 +54,7 @@ fn connections_beyond_the_limit_wait_for_a_place() {
     }
     let mut waits = Connection::to(admin.address);
     waits.send(b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n");
+    waits.expect_silence();
     let first = connections.first_mut().unwrap();
     first.send(b"TP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n");
     assert_eq!(first.answer_to("GET").status, 200);

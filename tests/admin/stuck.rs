@@ -4,7 +4,9 @@ use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use corelane::Reply;
 use corelane::protocol::codes;
+use serde_json::Value;
 
 use crate::http::{get, json, metrics};
 use crate::plane::Admin;
@@ -13,6 +15,38 @@ use crate::support::peer::Peer;
 use crate::support::waiting::{DEADLINE, until};
 
 const BLOCK: u16 = 1000;
+
+#[test]
+fn a_shard_that_is_stuck_between_two_turns_is_shown_too() {
+    let (arrive, arrived) = mpsc::channel();
+    let (open, gate) = mpsc::channel::<()>();
+    let gate = Arc::new(Mutex::new(gate));
+    let server = builder_with(config(1))
+        .async_handler(BLOCK, move |_state, request| {
+            let (arrive, gate) = (arrive.clone(), Arc::clone(&gate));
+            async move {
+                arrive.send(()).unwrap();
+                // As nobody should: it blocks.
+                gate.lock().unwrap().recv_timeout(DEADLINE).unwrap();
+                Reply::new(request.into_body())
+            }
+        })
+        .start()
+        .unwrap();
+    let admin = Admin::of(&server);
+    let mut peer = Peer::connect(address_of(&server));
+    peer.send(BLOCK, b"hold on");
+    arrived.recv_timeout(DEADLINE).unwrap();
+    let stuck = until("the shard is shown as stuck", || {
+        let stuck = json(admin.address, "/status")["shards"][0]["stuck"].clone();
+        (!stuck.is_null()).then_some(stuck)
+    });
+    // An asynchronous handler runs outside of the turns, where nothing tells who is at work.
+    assert_eq!(stuck["connection"], Value::Null);
+    assert_eq!(stuck["code"], Value::Null);
+    open.send(()).unwrap();
+    peer.expect(BLOCK, b"hold on");
+}
 
 #[test]
 fn a_stuck_shard_is_shown_with_its_code_and_the_rest_goes_on() {

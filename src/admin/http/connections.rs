@@ -70,13 +70,18 @@ async fn accept(
 }
 
 async fn next(listener: &TcpListener) -> TcpStream {
+    let mut is_told = false;
     loop {
         match listener.accept().await {
             Ok((stream, _peer)) => return stream,
             // The peer was gone before it was accepted.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
-                tracing::warn!("the admin server can't accept a connection: {error}");
+                // Once, however long it lasts.
+                if !is_told {
+                    tracing::warn!("the admin server can't accept a connection: {error}");
+                }
+                is_told = true;
                 sleep(NO_ROOM_PAUSE).await;
             }
         }
@@ -123,5 +128,112 @@ async fn until_retired(retired: &mut watch::Receiver<bool>) {
     // If nobody can say so any more, nobody will.
     if retired.wait_for(|is_retired| *is_retired).await.is_err() {
         std::future::pending::<()>().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use axum::routing::get;
+    use tokio::runtime::Builder;
+
+    use super::*;
+
+    /// Serves one connection with a page of a megabyte; `ask` is the client. The clock is made up: it
+    /// goes on by itself when nothing else does.
+    fn with_client<Ask: Future<Output = ()>>(ask: impl FnOnce(TcpStream) -> Ask) {
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)));
+            let listener = listener.await.unwrap();
+            let client = TcpStream::connect(listener.local_addr().unwrap());
+            let client = client.await.unwrap();
+            let stream = next(&listener).await;
+            let router = Router::new().route("/", get(async || "x".repeat(1 << 20)));
+            let retired = watch::Sender::new(false);
+            let served = serve_one(stream, router, retired.subscribe());
+            tokio::join!(served, ask(client));
+        });
+    }
+
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: here\r\n\r\n";
+
+    async fn read(client: &TcpStream) -> usize {
+        let mut bytes = vec![0; 1 << 16];
+        loop {
+            client.readable().await.unwrap();
+            match client.try_read(&mut bytes) {
+                Ok(count) => return count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                // A reset is an end, too.
+                Err(_) => return 0,
+            }
+        }
+    }
+
+    #[test]
+    fn a_connection_that_goes_on_asking_ends_at_last() {
+        with_client(async |client| {
+            let began = Instant::now();
+            let mut received_bytes = 0;
+            loop {
+                if client.try_write(REQUEST).is_err() {
+                    break;
+                }
+                let due_bytes = received_bytes + (1 << 20);
+                while received_bytes < due_bytes {
+                    let count = read(&client).await;
+                    if count == 0 {
+                        break;
+                    }
+                    received_bytes += count;
+                }
+                if received_bytes < due_bytes {
+                    break;
+                }
+                sleep(Duration::from_secs(3)).await;
+            }
+            let took = began.elapsed();
+            let expected = AGE_MAX..AGE_MAX + Duration::from_secs(4);
+            assert!(expected.contains(&took), "{took:?}");
+        });
+    }
+
+    #[test]
+    fn a_connection_that_takes_no_answer_is_dropped() {
+        with_client(async |client| {
+            let began = Instant::now();
+            // Many times what fits on the way.
+            for _ in 0..64 {
+                assert_eq!(client.try_write(REQUEST).unwrap(), REQUEST.len());
+            }
+            sleep(AGE_MAX + LAST_ANSWER_MAX + Duration::from_secs(1)).await;
+            let mut received_bytes = 0;
+            loop {
+                let count = read(&client).await;
+                if count == 0 {
+                    break;
+                }
+                received_bytes += count;
+            }
+            assert!(received_bytes < 64 << 20, "{received_bytes}");
+            let took = began.elapsed();
+            assert!(took < AGE_MAX + LAST_ANSWER_MAX * 2, "{took:?}");
+        });
+    }
+
+    #[test]
+    fn a_connection_that_says_nothing_is_ended() {
+        with_client(async |client| {
+            let began = Instant::now();
+            assert_eq!(read(&client).await, 0);
+            let took = began.elapsed();
+            assert!(took >= HEAD_MAX && took < HEAD_MAX * 2, "{took:?}");
+        });
     }
 }
