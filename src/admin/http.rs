@@ -61,6 +61,16 @@ impl Site {
         self.control.is_draining() || self.handle.goes_down()
     }
 
+    /// `log.stats_seconds`, as it is in force.
+    pub(super) fn stats_seconds(&self) -> u32 {
+        self.handle.config().log.stats_seconds
+    }
+
+    /// All figures, collected just now.
+    pub(super) async fn collected(&self) -> MutexGuard<'_, Collector> {
+        self.known(0).await
+    }
+
     /// Collects first, unless that has just been done.
     async fn known(&self, connections: usize) -> MutexGuard<'_, Collector> {
         let mut collector = self.collector.lock().await;

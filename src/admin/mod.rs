@@ -40,6 +40,7 @@
 mod bucket;
 mod collector;
 mod exposition;
+mod figures;
 mod http;
 mod json;
 mod percentiles;
@@ -47,7 +48,7 @@ mod totals;
 mod vitals;
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -59,8 +60,7 @@ use crate::process::handle::ServerHandle;
 /// The admin server of one server.
 #[derive(Debug)]
 pub struct Plane {
-    listener: TcpListener,
-    address: SocketAddr,
+    listener: Option<TcpListener>,
     site: Arc<Site>,
     control: PlaneHandle,
 }
@@ -104,18 +104,20 @@ impl Plane {
     /// What the operating system says against the socket.
     pub fn new(handle: ServerHandle, listener: TcpListener) -> io::Result<Plane> {
         listener.set_nonblocking(true)?;
-        let control = PlaneHandle::new();
         Ok(Plane {
-            address: listener.local_addr()?,
-            listener,
-            site: Arc::new(Site::new(handle, control.clone())),
-            control,
+            listener: Some(listener),
+            ..Plane::without_http(handle)
         })
     }
 
-    /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    /// One that shows nothing over HTTP, and only logs the line of figures.
+    pub fn without_http(handle: ServerHandle) -> Plane {
+        let control = PlaneHandle::new();
+        Plane {
+            listener: None,
+            site: Arc::new(Site::new(handle, control.clone())),
+            control,
+        }
     }
 
     /// A handle to it.
@@ -123,18 +125,26 @@ impl Plane {
         self.control.clone()
     }
 
-    /// Serves until it is told to [retire](PlaneHandle::retire). Made for a tokio runtime of one
+    /// Serves, and logs the line of figures every `log.stats_seconds`, until it is told to [retire](PlaneHandle::retire). Made for a tokio runtime of one
     /// thread, with I/O and time.
     ///
     /// # Errors
     ///
     /// What the operating system says against the socket, at the start.
     pub async fn run(self) -> io::Result<()> {
-        let listener = tokio::net::TcpListener::from_std(self.listener)?;
-        let retired = self.control.retired.subscribe();
+        let mut retired = self.control.retired.subscribe();
+        let Some(listener) = self.listener else {
+            return tokio::select! {
+                // It is told by the end of whoever could tell, too.
+                _ = retired.wait_for(|retired| *retired) => Ok(()),
+                never = figures::log(&self.site) => match never {},
+            };
+        };
+        let listener = tokio::net::TcpListener::from_std(listener)?;
         tokio::select! {
             () = http::serve(listener, Arc::clone(&self.site), retired) => Ok(()),
             never = http::keep_history(&self.site) => match never {},
+            never = figures::log(&self.site) => match never {},
         }
     }
 }

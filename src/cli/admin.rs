@@ -3,9 +3,43 @@
 use std::net::TcpListener;
 
 use corelane::ServerHandle;
-use corelane::process::control::Companion;
+use corelane::admin::{Plane, PlaneHandle};
+use corelane::process::control::{Companion, Stage};
+use tokio::sync::watch;
 
-/// Serves operators on this socket.
-pub(super) fn companion(_handle: ServerHandle, _admin: TcpListener) -> Companion {
-    Box::new(|mut stage| Box::pin(async move { while stage.changed().await.is_ok() {} }))
+/// Serves operators on this socket, if there is one, and logs the server's figures.
+pub(super) fn companion(handle: ServerHandle, socket: Option<TcpListener>) -> Companion {
+    Box::new(move |stage| Box::pin(serve(handle, socket, stage)))
+}
+
+async fn serve(handle: ServerHandle, socket: Option<TcpListener>, stage: watch::Receiver<Stage>) {
+    let plane = match socket.map(|socket| Plane::new(handle.clone(), socket)) {
+        None => Plane::without_http(handle),
+        Some(Ok(plane)) => plane,
+        Some(Err(error)) => return tracing::error!("operators can't be served: {error}"),
+    };
+    let control = plane.handle();
+    tokio::select! {
+        served = plane.run() => {
+            if let Err(error) = served {
+                tracing::error!("operators are served no more: {error}");
+            }
+        }
+        () = follow(stage, &control) => {}
+    }
+}
+
+/// Tells it how far the server's life is. Ends with the server's control.
+async fn follow(mut stage: watch::Receiver<Stage>, control: &PlaneHandle) {
+    loop {
+        match *stage.borrow_and_update() {
+            Stage::Serving => {}
+            Stage::GoingDown => control.set_draining(),
+            // The socket is another's as well: who asks there is to be answered by that one.
+            Stage::Replaced => control.retire(),
+        }
+        if stage.changed().await.is_err() {
+            return;
+        }
+    }
 }

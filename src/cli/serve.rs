@@ -90,7 +90,7 @@ fn serve_alone(arguments: Arguments, config: Config) -> Result<(), Failure> {
     let (server, companion) = start(config)?;
     let read_config = move || arguments.load().map_err(Failure::into_message);
     let superior = Superior::Operator(Box::new(read_config));
-    control::obey(server.handle(), superior, companion).map_err(Failure::run)?;
+    control::obey(server.handle(), superior, Some(companion)).map_err(Failure::run)?;
     announce(server.addresses(), server.shards()).map_err(Failure::run)?;
     tell(notify::READY);
     server.wait().map(drop).map_err(Failure::run)
@@ -98,7 +98,7 @@ fn serve_alone(arguments: Arguments, config: Config) -> Result<(), Failure> {
 
 /// Takes the sockets that were passed on or opens those of the configuration, becomes the user
 /// that it names, and starts the server that ships; with it comes what serves its operators.
-pub(super) fn start(config: Config) -> Result<(Server, Option<Companion>), Failure> {
+pub(super) fn start(config: Config) -> Result<(Server, Companion), Failure> {
     let (sockets, admin) = match listeners::passed_on().map_err(Failure::usage)? {
         Some(PassedOn { serving, admin }) => (serving, admin),
         None => (listeners::open_all(&config).map_err(start_failure)?, None),
@@ -114,7 +114,7 @@ pub(super) fn start(config: Config) -> Result<(Server, Option<Companion>), Failu
         .handler(codes::ECHO, apps::echo)
         .start()
         .map_err(start_failure)?;
-    let companion = admin.map(|admin| super::admin::companion(server.handle(), admin));
+    let companion = super::admin::companion(server.handle(), admin);
     Ok((server, companion))
 }
 

@@ -196,8 +196,9 @@ fn run(
         tasks.spawn_local(async move {
             // In a task of its own: its panic would be its end, and nobody else's.
             let companion = tokio::task::spawn_local(companion(stage));
-            let how = companion.await;
-            tracing::error!("operators are served no more: {how:?}");
+            if let Err(error) = companion.await {
+                tracing::error!("what ran beside the server's control has failed: {error}");
+            }
         });
     }
     tasks.block_on(runtime, control.run(sources))

@@ -67,7 +67,7 @@ impl ServerHandle {
     /// a new limit stays, and nothing more is added to it. A server that drains or stops keeps what
     /// it has. Gives back what has changed.
     ///
-    /// The keys of `[log]` but `stats_seconds` are the program's business, and those of `[process]`.
+    /// The keys of `[log]`, `[process]` and `[admin]` are the program's business.
     ///
     /// # Errors
     ///

@@ -34,7 +34,6 @@ mod share;
 mod slab;
 mod slowness;
 mod snapshot;
-mod stats;
 pub mod timer;
 
 use std::collections::VecDeque;

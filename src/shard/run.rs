@@ -33,7 +33,6 @@ use self::control::{DRAIN, NO_REQUEST, Reply, STOP};
 use self::parking::Parking;
 use self::ring_io::RingIo;
 use super::mesh::Mesh;
-use super::stats::Stats;
 use super::{Loads, Message, Pace, Shard, Snapshot, Turn};
 use crate::handler::Router;
 use crate::metrics::{Counters, MEASURES};
@@ -88,7 +87,6 @@ pub(crate) async fn run<S: 'static>(start: Start<S>, ready: impl FnOnce()) -> io
         settings,
         backlog,
         busy_poll_us,
-        stats_us,
     } = start.tuning;
     let registered_max = host::registered_files_max(settings.connections_max);
     let wakeup = Wakeup::new()?;
@@ -124,7 +122,6 @@ pub(crate) async fn run<S: 'static>(start: Start<S>, ready: impl FnOnce()) -> io
         request: NO_REQUEST,
         yielded_at_us: 0,
         idle_since_us: None,
-        stats: Stats::new(start.number, stats_us),
     };
     if !all_are_up(&runner.controls, runner.number).await {
         return Ok(shard.counters().clone());
@@ -171,7 +168,6 @@ struct Runner {
     yielded_at_us: u64,
     /// Since when there has been nothing to do.
     idle_since_us: Option<u64>,
-    stats: Stats,
 }
 
 impl Runner {
@@ -250,8 +246,6 @@ impl Runner {
         self.carry_out_requests(shard);
         let now_us = self.clock.now_us();
         self.yielded_at_us = now_us;
-        self.stats
-            .log_if_due(now_us, shard.connections(), shard.counters());
         Ok(())
     }
 
@@ -283,11 +277,9 @@ impl Runner {
             settings,
             backlog: _,
             busy_poll_us,
-            stats_us,
         } = tuning;
         shard.reload(settings);
         self.busy_poll_us = busy_poll_us;
-        self.stats.set_every(stats_us, self.clock.now_us());
     }
 
     fn show<S: 'static>(&mut self, shard: &mut Shard<RingIo, S>, show: Show) {
@@ -328,7 +320,7 @@ impl Runner {
         let handling = shard.handlers() > 0;
         let idle_since_us = *self.idle_since_us.get_or_insert(now_us);
         let guard_at_us = handling.then_some(now_us + GUARD_US);
-        let wake_at_us = [turn.wake_at_us, self.stats.due_at_us, guard_at_us]
+        let wake_at_us = [turn.wake_at_us, guard_at_us]
             .into_iter()
             .flatten()
             .min()

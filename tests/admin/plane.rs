@@ -21,8 +21,9 @@ impl Admin {
 
     pub(crate) fn of_handle(handle: ServerHandle) -> Admin {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
         let plane = Plane::new(handle, listener).unwrap();
-        let (address, handle) = (plane.address(), plane.handle());
+        let handle = plane.handle();
         let run = move || {
             let runtime = runtime::Builder::new_current_thread().enable_all().build();
             runtime.unwrap().block_on(plane.run()).unwrap();

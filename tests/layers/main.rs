@@ -21,7 +21,9 @@ const ROOMS: [Room; 15] = [
     // What is wrong with this host: looked at in one place, judged apart from that.
     room("doctor", Imports::AllBelow, Pure::AllBut(&["mod", "look"])),
     // Admin HTTP, dashboard, metrics exposition.
-    room("admin", Imports::AllBelow, Pure::AllBut(&["mod", "collector", "http", "vitals"])),
+    room("admin", Imports::AllBelow, Pure::AllBut(&[
+        "mod", "collector", "figures", "http", "vitals",
+    ])),
     // Master, worker, signals.
     room("process", Imports::AllBelow, Pure::Only(&["master"])),
     // Handlers that ship, on the public API.

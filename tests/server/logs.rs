@@ -80,7 +80,7 @@ fn figures_are_logged_when_something_happens() {
     for _ in 0..3 {
         peer.ping();
     }
-    server.wait_for_log("figures shard=0 connections=1 accepted=1");
+    server.wait_for_log("figures connections=1 accepted=1");
     server.wait_for_log("frames_received=3 frames_sent=3");
 }
 

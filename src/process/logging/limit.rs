@@ -15,8 +15,8 @@ use super::repeats::{Rate, Repeats, Verdict};
 /// Bytes of a message that stand for its kind.
 const EXAMPLE_BYTES_MAX: usize = 100;
 
-/// Figures come by a clock of their own, `log.stats_seconds`, from every shard at once.
-const TARGET_OF_FIGURES: &str = "corelane::shard::stats";
+/// Figures come by a clock of their own, `log.stats_seconds`.
+const TARGET_OF_FIGURES: &str = "corelane::admin::figures";
 
 /// The limit of all kinds.
 #[derive(Debug)]

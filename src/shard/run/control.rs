@@ -38,18 +38,14 @@ pub(crate) struct Tuning {
     /// Of listeners that do not listen before the shard starts; a running one has none.
     pub(crate) backlog: u32,
     pub(crate) busy_poll_us: u64,
-    /// How often a line of figures is logged; `None` for never.
-    pub(crate) stats_us: Option<u64>,
 }
 
 impl From<&Config> for Tuning {
     fn from(config: &Config) -> Tuning {
-        let stats_us = u64::from(config.log.stats_seconds) * 1_000_000;
         Tuning {
             settings: Settings::from(config),
             backlog: config.server.backlog,
             busy_poll_us: u64::from(config.shards.busy_poll_us),
-            stats_us: (stats_us > 0).then_some(stats_us),
         }
     }
 }
