@@ -10,6 +10,7 @@ mod patience;
 mod report;
 mod send;
 mod serve;
+mod top;
 mod worker;
 
 use std::fmt::Display;
@@ -53,6 +54,8 @@ enum Command {
     Report(report::Arguments),
     /// Look at this host: what is wrong with it for a server, and what mends it
     Doctor(doctor::Arguments),
+    /// Watch a running server in the terminal: what its dashboard shows
+    Top(top::Arguments),
     /// Stop the running server soon: replies that are queued are flushed
     Stop(control::Arguments),
     /// Drain the running server: requests are answered, then it ends
@@ -151,6 +154,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Load(arguments) => load::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
+        Command::Top(arguments) => top::run(&arguments),
         Command::Stop(arguments) => control::go_down(&arguments, Signal::TERM),
         Command::Quit(arguments) => control::go_down(&arguments, Signal::QUIT),
         Command::Reload(arguments) => control::ask(&arguments, Signal::HUP),
@@ -159,11 +163,17 @@ fn run(cli: Cli) -> Result<(), Failure> {
     }
 }
 
-/// The addresses of a host and port.
+/// The addresses of a server's host and port.
 fn resolve(host_and_port: &str) -> Result<Vec<SocketAddr>, Failure> {
+    resolve_like(host_and_port, "127.0.0.1:8700")
+}
+
+/// The addresses of a host and port; whoever gave none is shown `example`.
+fn resolve_like(host_and_port: &str, example: &str) -> Result<Vec<SocketAddr>, Failure> {
     let addresses = host_and_port.to_socket_addrs().map_err(|error| {
-        let right = "give host and port, like 127.0.0.1:8700";
-        Failure::Usage(format!("{host_and_port} is no address: {error}; {right}"))
+        Failure::Usage(format!(
+            "{host_and_port} is no address: {error}; give host and port, like {example}"
+        ))
     })?;
     Ok(addresses.collect())
 }
