@@ -62,19 +62,26 @@ class Browser:
         self.log.close()
         self.profile.cleanup()
 
-    def call(self, method, session=None, **parameters):
-        """Asks for something, and gives back the answer."""
+    def send(self, method, session=None, **parameters):
+        """Asks for something; gives back the number of the answer."""
         self.last_id += 1
         message = {"id": self.last_id, "method": method, "params": parameters}
         if session is not None:
             message["sessionId"] = session
-        os.write(self.commands, json.dumps(message).encode() + b"\0")
+        left = json.dumps(message).encode() + b"\0"
+        while left:
+            left = left[os.write(self.commands, left):]
+        return self.last_id
+
+    def call(self, method, session=None, **parameters):
+        """Asks for something, and gives back the answer."""
+        asked = self.send(method, session, **parameters)
         until = time.monotonic() + ANSWER_SECONDS
         while True:
             answer = self.receive(until - time.monotonic())
             if answer is None:
                 raise TimeoutError(f"the browser does not answer {method}: {self.said()}")
-            if answer.get("id") != self.last_id:
+            if answer.get("id") != asked:
                 continue
             if "error" in answer:
                 raise RuntimeError(f"{method}: {answer['error']['message']}")
@@ -110,6 +117,7 @@ class Page:
     def __init__(self, browser, address, width=1200, height=900, dark=False):
         self.browser = browser
         self.console = []
+        self.made_up = ""
         self.asked = []
         target = browser.call("Target.createTarget", url="about:blank")["targetId"]
         attached = browser.call("Target.attachToTarget", targetId=target, flatten=True)
@@ -146,6 +154,16 @@ class Page:
             self.console.append(parameters["entry"]["text"])
         elif event == "Network.requestWillBeSent":
             self.asked.append(parameters["request"]["url"])
+        elif event == "Fetch.requestPaused":
+            self.browser.send(
+                "Fetch.fulfillRequest", self.session, requestId=parameters["requestId"],
+                responseCode=200, body=base64.b64encode(self.made_up.encode()).decode(),
+            )
+
+    def answer(self, pattern, body):
+        """Answers requests for such addresses in place of the server."""
+        self.made_up = body
+        self.call("Fetch.enable", patterns=[{"urlPattern": pattern}])
 
     def evaluate(self, expression):
         """What JavaScript makes of it, as JSON can say it."""

@@ -1,6 +1,6 @@
 //! A status as plain text: lines that a screen and a script share.
 
-use super::model::{Connection, Status, Totals};
+use super::model::{Connection, Shard, Status, Stuck, Text, Totals};
 use super::numbers::{bytes_rate, latency, rate, share, time};
 use super::screen::List;
 use super::tables::{self, CODES, CONNECTIONS, Column, GAP, SHARDS};
@@ -10,9 +10,12 @@ pub(super) fn snapshot(status: &Status) -> String {
     let mut lines = vec![who(status), totals(status)];
     lines.extend(troubles(status));
     lines.push(String::new());
-    lines.extend(table(SHARDS, &status.shards));
+    lines.extend(table(SHARDS, &status.shards.iter().collect::<Vec<_>>()));
     lines.push(String::new());
-    lines.extend(table(CODES, &status.codes));
+    lines.extend(table(
+        CODES,
+        &tables::sorted(&status.codes, &CODES[0], false),
+    ));
     lines.push(String::new());
     lines.extend(counts(status).map(|(title, counts)| format!("{title:<10}  {counts}")));
     for list in List::ALL {
@@ -27,7 +30,7 @@ fn connections(rows: &[Connection]) -> Vec<String> {
     if rows.is_empty() {
         return vec!["none".to_owned()];
     }
-    table(CONNECTIONS, rows)
+    table(CONNECTIONS, &rows.iter().collect::<Vec<_>>())
 }
 
 /// `corelane 0.1.0  process 4711  up 1d1h  serving`
@@ -55,17 +58,20 @@ pub(super) fn totals(status: &Status) -> String {
 
 /// What nobody should miss.
 pub(super) fn troubles(status: &Status) -> Vec<String> {
-    let stuck = status.shards.iter().filter_map(|shard| {
-        let stuck = shard.stuck.as_ref()?;
-        Some(format!(
-            "shard {} is stuck: code {} for connection {} has held it for {}",
-            shard.shard,
-            tables::code_name(Some(stuck.code)),
-            stuck.connection.as_str(),
-            latency(stuck.for_ms.saturating_mul(1000))
-        ))
-    });
-    stuck.collect()
+    let stuck = |shard: &Shard| Some(stuck(shard.shard, shard.stuck.as_ref()?));
+    status.shards.iter().filter_map(stuck).collect()
+}
+
+fn stuck(shard: u32, stuck: &Stuck) -> String {
+    let time = latency(stuck.for_ms.saturating_mul(1000));
+    match (&stuck.connection, stuck.code) {
+        (Some(connection), Some(code)) => format!(
+            "shard {shard} is stuck: code {} for connection {} has held it for {time}",
+            tables::code_name(Some(code)),
+            connection.as_str()
+        ),
+        _ => format!("shard {shard} is stuck: its turn has taken {time} so far"),
+    }
 }
 
 /// What ended, was bad and was dropped since the start, with what to call it.
@@ -87,14 +93,13 @@ fn in_a_line(totals: &Totals) -> String {
     if there.is_empty() {
         return "none".to_owned();
     }
-    let word = |(name, count): &(&super::model::Text, &u64)| format!("{} {count}", name.as_str());
+    let word = |(name, count): &(&Text, &u64)| format!("{} {count}", name.as_str());
     there.iter().map(word).collect::<Vec<String>>().join("  ")
 }
 
 /// Titles and rows, each a line.
-fn table<R>(columns: &[Column<R>], rows: &[R]) -> Vec<String> {
-    let rows: Vec<&R> = rows.iter().collect();
-    let widths = tables::widths(columns, &rows);
+fn table<R>(columns: &[Column<R>], rows: &[&R]) -> Vec<String> {
+    let widths = tables::widths(columns, rows);
     let line = |cell: &dyn Fn(&Column<R>) -> String| {
         let cells: Vec<String> = columns
             .iter()
@@ -126,6 +131,17 @@ pub(super) fn aligned(cell: &str, is_text: bool, width: u16) -> String {
 mod tests {
     use super::super::model::tests::sample;
     use super::*;
+
+    #[test]
+    fn a_shard_can_be_stuck_without_a_request() {
+        let stuck_since = Stuck {
+            for_ms: 1500,
+            connection: None,
+            code: None,
+        };
+        let sentence = "shard 3 is stuck: its turn has taken 1.50s so far";
+        assert_eq!(stuck(3, &stuck_since), sentence);
+    }
 
     #[test]
     fn a_snapshot_has_everything_in_columns() {

@@ -175,7 +175,7 @@ fn shard_lines<'a>(screen: &Screen, palette: &Palette) -> Vec<Line<'a>> {
 }
 
 fn code_lines<'a>(screen: &Screen, status: &Status, palette: &Palette) -> Vec<Line<'a>> {
-    let rows: Vec<_> = status.codes.iter().collect();
+    let rows = tables::sorted(&status.codes, &CODES[0], false);
     let widths = tables::widths(CODES, &rows);
     let kept = tables::fitting(CODES, &widths, screen.width);
     let mut lines = vec![
