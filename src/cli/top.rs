@@ -8,8 +8,9 @@ mod tables;
 mod text;
 mod view;
 
-use std::io::{self, IsTerminal as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::net::SocketAddr;
+use std::panic;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
@@ -19,7 +20,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::flag;
 
 use super::{Failure, print, resolve_like};
@@ -64,10 +65,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     watch(Screen::new(arguments.address.clone()), &answers, &stop)
 }
 
-/// A flag that goes up when a signal asks for the end.
+/// A flag that goes up when a signal asks for the end. HUP is left as it is, and ends the process:
+/// it comes when the terminal is gone, so there is nothing to restore, and where crossterm reads keys
+/// from such a terminal it never comes back to look at a flag.
 fn stop_by_signal() -> io::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGHUP, SIGINT, SIGQUIT, SIGTERM] {
+    for signal in [SIGINT, SIGQUIT, SIGTERM] {
         flag::register(signal, Arc::clone(&stop))?;
     }
     Ok(stop)
@@ -113,8 +116,18 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        // Tells it on stderr if it can't.
-        ratatui::restore();
+        if let Err(error) = ratatui::try_restore() {
+            // Where the terminal is gone, stderr is too, and there is nobody to tell.
+            writeln!(
+                io::stderr(),
+                "corelane: the terminal can't be restored: {error}"
+            )
+            .ok();
+        }
+        if !thread::panicking() {
+            // A later panic is none of the screen's.
+            drop(panic::take_hook());
+        }
     }
 }
 

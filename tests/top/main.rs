@@ -11,6 +11,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -190,6 +191,22 @@ fn a_signal_to_end_leaves_the_terminal_as_it_was() {
     let pid: i32 = terminal.between("pid=", ".").parse().unwrap();
     kill_process(Pid::from_raw(pid).unwrap(), Signal::TERM).unwrap();
     terminal.assert_restored();
+}
+
+/// A terminal that went away left it turning round and round in reading keys.
+#[test]
+fn it_ends_with_its_terminal() {
+    let mut terminal = OnTerminal::start(&serve().to_string(), &[]);
+    terminal.wait_for("1/ECHO");
+    let process = format!("/proc/{}/stat", terminal.between("pid=", "."));
+    terminal.script.kill().unwrap();
+    terminal.script.wait().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    // Whoever is to bury it may take long.
+    while std::fs::read_to_string(&process).is_ok_and(|stat| !stat.contains(") Z ")) {
+        assert!(Instant::now() < deadline, "it goes on without a terminal");
+        thread::sleep(Duration::from_millis(10));
+    }
 }
 
 #[test]

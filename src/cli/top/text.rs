@@ -47,7 +47,7 @@ pub(super) fn who(status: &Status) -> String {
 /// All shards together.
 pub(super) fn totals(status: &Status) -> String {
     format!(
-        "{} connections  {} messages/s  {} received  {} sent  busiest {}",
+        "{} connections  {} messages/s  {} in  {} out  busiest {}",
         status.connections(),
         rate(status.total_per_second(|shard| shard.messages_per_second)),
         bytes_rate(status.total_per_second(|shard| shard.received_bytes_per_second)),
@@ -147,7 +147,7 @@ mod tests {
     fn a_snapshot_has_everything_in_columns() {
         let expected = "\
 corelane 0.1.0  process 4711  up 1d1h  serving
-503 connections  33800 messages/s  1.35MB/s received  1.37MB/s sent  busiest 56%
+503 connections  33800 messages/s  1.35MB/s in  1.37MB/s out  busiest 56%
 shard 1 is stuck: code 1000 for connection 1-17-4 has held it for 4.20s
 
 shard   conns  waiting  handlers  messages/s  received      sent  busy  memory  per-turn  slow-turns   stuck

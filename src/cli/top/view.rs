@@ -51,6 +51,7 @@ pub(super) fn draw(frame: &mut Frame, screen: &mut Screen, palette: &Palette) {
     let area = frame.area();
     screen.width = area.width;
     let rows = rows(screen, area.height);
+    let [_, codes_shown, connections_shown] = rows.map(usize::from);
     screen.shards_shown = usize::from(rows[0]);
     screen.scroll_to(screen.first_shard);
     let [who, shards, codes, counts, connections, _, keys] = Layout::vertical([
@@ -66,12 +67,16 @@ pub(super) fn draw(frame: &mut Frame, screen: &mut Screen, palette: &Palette) {
     put(frame, who, header(screen, palette));
     if let Some(status) = &screen.status {
         put(frame, shards, shard_lines(screen, palette));
-        put(frame, codes, code_lines(screen, status, palette));
+        put(
+            frame,
+            codes,
+            code_lines(screen, status, codes_shown, palette),
+        );
         put(frame, counts, count_lines(screen, status, palette));
         put(
             frame,
             connections,
-            connection_lines(screen, status, palette),
+            connection_lines(screen, status, connections_shown, palette),
         );
     }
     put(frame, keys, vec![key_line(screen, palette)]);
@@ -174,19 +179,24 @@ fn shard_lines<'a>(screen: &Screen, palette: &Palette) -> Vec<Line<'a>> {
     lines
 }
 
-fn code_lines<'a>(screen: &Screen, status: &Status, palette: &Palette) -> Vec<Line<'a>> {
+fn code_lines<'a>(
+    screen: &Screen,
+    status: &Status,
+    shown: usize,
+    palette: &Palette,
+) -> Vec<Line<'a>> {
     let rows = tables::sorted(&status.codes, &CODES[0], false);
     let widths = tables::widths(CODES, &rows);
     let kept = tables::fitting(CODES, &widths, screen.width);
+    let title = format!(
+        "codes, percentiles of the last minute{}",
+        part(shown, rows.len())
+    );
     let mut lines = vec![
-        rule(
-            "codes, percentiles of the last minute",
-            screen.width,
-            palette,
-        ),
+        rule(&title, screen.width, palette),
         titles(CODES, &kept, &widths, None, palette),
     ];
-    for code in rows {
+    for code in rows.into_iter().take(shown) {
         let style = |column: &Column<_>| match column.title {
             "slow" if code.slow > 0 => palette.warn,
             _ => Style::new(),
@@ -209,9 +219,18 @@ fn count_lines<'a>(screen: &Screen, status: &Status, palette: &Palette) -> Vec<L
         .collect()
 }
 
-fn connection_lines<'a>(screen: &Screen, status: &Status, palette: &Palette) -> Vec<Line<'a>> {
+fn connection_lines<'a>(
+    screen: &Screen,
+    status: &Status,
+    shown: usize,
+    palette: &Palette,
+) -> Vec<Line<'a>> {
     let rows: Vec<_> = screen.list.of(status).iter().collect();
-    let title = format!("connections, {}", screen.list.title());
+    let title = format!(
+        "connections, {}{}",
+        screen.list.title(),
+        part(shown, rows.len())
+    );
     let mut lines = vec![rule(&title, screen.width, palette)];
     if rows.is_empty() {
         lines.push(Line::styled("none", palette.dim));
@@ -220,7 +239,7 @@ fn connection_lines<'a>(screen: &Screen, status: &Status, palette: &Palette) -> 
     let widths = tables::widths(CONNECTIONS, &rows);
     let kept = tables::fitting(CONNECTIONS, &widths, screen.width);
     lines.push(titles(CONNECTIONS, &kept, &widths, None, palette));
-    for connection in rows {
+    for connection in rows.into_iter().take(shown) {
         let style = |column: &Column<_>| match column.title {
             "ending" if connection.ending.is_some() => palette.warn,
             _ => Style::new(),
@@ -228,6 +247,15 @@ fn connection_lines<'a>(screen: &Screen, status: &Status, palette: &Palette) -> 
         lines.push(row(CONNECTIONS, connection, &kept, &widths, style));
     }
     lines
+}
+
+/// `, 4 of 10`, where not all are shown.
+fn part(shown: usize, all: usize) -> String {
+    if shown < all {
+        format!(", {shown} of {all}")
+    } else {
+        String::new()
+    }
 }
 
 /// A heading across the screen.

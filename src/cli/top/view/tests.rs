@@ -30,7 +30,7 @@ fn screen() -> Screen {
 fn all_of_it_fits_80_by_24() {
     let expected = [
         "corelane 0.1.0  process 4711  up 1d1h  serving                    127.0.0.1:8701",
-        "503 connections  33800 messages/s  1.35MB/s received  1.37MB/s sent  busiest 56%",
+        "503 connections  33800 messages/s  1.35MB/s in  1.37MB/s out  busiest 56%",
         "shard 1 is stuck: code 1000 for connection 1-17-4 has held it for 4.20s",
         "── shards ──────────────────────────────────────────────────────────────────────",
         "shard   conns  messages/s  received      sent  busy  memory  slow-turns   stuck",
@@ -71,6 +71,12 @@ fn many_shards_leave_room_for_the_rest_and_can_be_scrolled() {
     }
     let lines = drawn(&mut screen, 80, 24);
     assert!(lines[3].starts_with("── shards 1-7 of 64 ──"), "{lines:?}");
+    let few = drawn(&mut screen, 80, 16);
+    let codes = few.iter().find(|line| line.starts_with("── codes"));
+    assert!(
+        codes.is_some_and(|line| line.contains(", 1 of 2 ──")),
+        "{few:?}"
+    );
     assert!(
         lines.iter().any(|line| line.starts_with("0-1-2 ")),
         "{lines:?}"
