@@ -185,7 +185,8 @@ class Page:
         until = time.monotonic() + seconds
         while not self.evaluate(expression):
             if time.monotonic() > until:
-                raise TimeoutError(f"in {seconds} s it never came to: {expression}; console: {self.console}")
+                why = f"in {seconds} s it never came to: {expression}; console: {self.console}"
+                raise TimeoutError(why)
             self.wait(0.1)
 
     def press(self, key):
