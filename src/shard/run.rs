@@ -122,6 +122,7 @@ pub(crate) async fn run<S: 'static>(start: Start<S>, ready: impl FnOnce()) -> io
         request: NO_REQUEST,
         yielded_at_us: 0,
         idle_since_us: None,
+        waits_since_us: None,
     };
     if !all_are_up(&runner.controls, runner.number).await {
         return Ok(shard.counters().clone());
@@ -168,6 +169,8 @@ struct Runner {
     yielded_at_us: u64,
     /// Since when there has been nothing to do.
     idle_since_us: Option<u64>,
+    /// Since when it waits, as far as that is not counted in `pace`.
+    waits_since_us: Option<u64>,
 }
 
 impl Runner {
@@ -175,15 +178,13 @@ impl Runner {
         &mut self,
         shard: &mut Shard<RingIo, S>,
     ) -> io::Result<()> {
-        let mut waited_since_us = None;
         loop {
             if shard.io_mut().ring.has_work() {
                 shard.io_mut().ring.enter()?;
             }
             let now_us = self.clock.now_us();
-            if let Some(since_us) = waited_since_us.take() {
-                self.pace.idle_us += now_us - since_us;
-            }
+            self.count_wait(now_us);
+            self.waits_since_us = None;
             let mut turn = shard.turn(now_us);
             if turn.worked && MEASURES {
                 shard.end_turn(self.clock.now_us());
@@ -204,9 +205,17 @@ impl Runner {
             if self.must_yield(shard, now_us) {
                 self.let_others_run(shard).await?;
             } else if !turn.worked {
+                self.waits_since_us = Some(now_us);
                 self.wait(shard, turn, now_us).await?;
-                waited_since_us = Some(now_us);
             }
+        }
+    }
+
+    /// Counts what has been waited so far: a snapshot may be wanted in the middle of it.
+    fn count_wait(&mut self, now_us: u64) {
+        if let Some(since_us) = &mut self.waits_since_us {
+            self.pace.idle_us += now_us - *since_us;
+            *since_us = now_us;
         }
     }
 
@@ -284,8 +293,10 @@ impl Runner {
 
     fn show<S: 'static>(&mut self, shard: &mut Shard<RingIo, S>, show: Show) {
         let mut snapshot = shard.snapshot(show.empty);
+        let now_us = self.clock.now_us();
+        self.count_wait(now_us);
         snapshot.pace = Pace {
-            up_us: self.clock.now_us(),
+            up_us: now_us,
             ..self.pace
         };
         shard.io_mut().show(&mut snapshot);

@@ -1,5 +1,8 @@
 //! The figures are those of what clients did, to the last one.
 
+use std::thread;
+use std::time::Duration;
+
 use corelane::protocol::{HEADER_BYTES, Reason, codes};
 use corelane::{Reply, Server};
 use serde_json::Value;
@@ -199,4 +202,22 @@ fn rates_and_history_move_with_the_load() {
         code["sent_us"]["max"].as_u64() >= code["sent_us"]["p50"].as_u64(),
         "{code}"
     );
+}
+
+/// A shard is asked while it sleeps; what it had slept so far must count as idle, or the counter of
+/// its busy time goes up and down.
+#[test]
+fn a_shard_that_sleeps_is_not_busy() {
+    let server = builder().start().unwrap();
+    let admin = Admin::of(&server);
+    let sample = |name: &str| metrics(admin.address)[&format!("corelane_{name}{{shard=\"0\"}}")];
+    let mut busy_before = 0.0;
+    until("the shard has been up for three seconds", || {
+        let busy = sample("busy_seconds_total");
+        assert!(busy >= busy_before, "{busy} after {busy_before}");
+        busy_before = busy;
+        thread::sleep(Duration::from_millis(100));
+        (sample("up_seconds_total") > 3.0).then_some(())
+    });
+    assert!(busy_before < 1.0, "{busy_before}");
 }
