@@ -21,6 +21,10 @@ const ANSWER_MAX: Duration = Duration::from_secs(1);
 /// The shards are asked this often at most, whoever asks; others get what is known already.
 const ASK_EVERY_MIN: Duration = Duration::from_millis(250);
 
+/// So many connections are asked for, where some are wanted, and where more are.
+const SOME: usize = 20;
+const MANY: usize = 1000;
+
 /// Everything that is known of a server.
 #[derive(Debug)]
 pub(super) struct Collector {
@@ -69,6 +73,12 @@ impl Collector {
     /// Finds out how the shards are, unless that is known from right before, and as many of each
     /// shard's connections as are wanted in each order.
     pub(super) async fn collect(&mut self, connections: usize) {
+        // In few sizes, so that many who want different numbers do not wait for one another.
+        let connections = match connections {
+            0 => 0,
+            1..=SOME => SOME,
+            _ => connections.max(MANY),
+        };
         if let Some(asked_at) = self.asked_at {
             let next_at = asked_at + ASK_EVERY_MIN;
             if Instant::now() < next_at {
@@ -124,6 +134,8 @@ impl Collector {
             }
         }
         self.connections_asked = connections;
+        // Whoever waited meanwhile gets what is known now.
+        self.asked_at = Some(Instant::now());
         self.note_the_stuck();
         let now_us = self.now_us();
         self.totals.end_round(now_us);

@@ -8,19 +8,16 @@ use tokio::time::{Instant, sleep};
 use super::http::Site;
 use super::totals::Totals;
 
-/// While the line is off, whether it still is is looked at this often.
-const OFF: Duration = Duration::from_secs(1);
+/// How often it is looked whether a line is due: a reload may bring it nearer.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Logs a line every so often, if anything has happened since the last one.
 pub(super) async fn log(site: &Site) -> Infallible {
     let (mut before, mut logged_at) = (Sums::default(), Instant::now());
     loop {
-        let every = match site.stats_seconds() {
-            0 => None,
-            seconds => Some(Duration::from_secs(seconds.into())),
-        };
-        sleep(every.unwrap_or(OFF)).await;
-        if every.is_none() {
+        sleep(LOOK).await;
+        let seconds = site.stats_seconds();
+        if seconds == 0 || logged_at.elapsed() < Duration::from_secs(seconds.into()) {
             continue;
         }
         let sums = Sums::of(site.collected().await.totals());

@@ -13,6 +13,9 @@ pub(super) fn companion(handle: ServerHandle, socket: Option<TcpListener>) -> Co
 }
 
 async fn serve(handle: ServerHandle, socket: Option<TcpListener>, stage: watch::Receiver<Stage>) {
+    if let Some(Ok(address)) = socket.as_ref().map(TcpListener::local_addr) {
+        tracing::info!(%address, "the admin server listens");
+    }
     let plane = match socket.map(|socket| Plane::new(handle.clone(), socket)) {
         None => Plane::without_http(handle),
         Some(Ok(plane)) => plane,

@@ -100,8 +100,11 @@ fn serve_alone(arguments: Arguments, config: Config) -> Result<(), Failure> {
 /// that it names, and starts the server that ships; with it comes what serves its operators.
 pub(super) fn start(config: Config) -> Result<(Server, Companion), Failure> {
     let (sockets, admin) = match listeners::passed_on().map_err(Failure::usage)? {
-        Some(PassedOn { serving, admin }) => (serving, admin),
-        None => (listeners::open_all(&config).map_err(start_failure)?, None),
+        Some(PassedOn { serving, admin }) if !serving.is_empty() => (serving, admin),
+        passed => {
+            let admin = passed.and_then(|passed| passed.admin);
+            (listeners::open_all(&config).map_err(start_failure)?, admin)
+        }
     };
     let admin = match admin {
         Some(admin) => Some(admin),

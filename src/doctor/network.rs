@@ -43,7 +43,8 @@ fn address(address: &Address) -> Check {
                 ),
                 ProblemKind::Privileged => topic.fatal(
                     "a privileged port",
-                    format!("sysctl -w net.ipv4.ip_unprivileged_port_start={port}"),
+                    "setcap cap_net_bind_service=+ep corelane   # or let systemd open it: \
+                     deploy/corelane.socket",
                 ),
                 ProblemKind::Other => {
                     topic.fatal(sentence, "ip -brief address   # has those of this host")

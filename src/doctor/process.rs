@@ -74,7 +74,10 @@ fn unwritable(topic: Topic, file: &Path, problem: ErrorKind) -> Check {
         ),
         ErrorKind::PermissionDenied => topic.fatal(
             format!("{file} must not be written"),
-            format!("sudo chown \"$(id -un)\" '{folder}' '{file}'"),
+            format!(
+                "ls -ld '{folder}'   # says who may; give the server a folder of its own, as with \
+                 install -d -o USER /run/corelane"
+            ),
         ),
         ErrorKind::IsADirectory => topic.fatal(
             format!("{file} is a folder"),
@@ -149,7 +152,8 @@ mod tests {
             (
                 ErrorKind::PermissionDenied,
                 "/var/log/x/y.log must not be written",
-                "sudo chown \"$(id -un)\" '/var/log/x' '/var/log/x/y.log'",
+                "ls -ld '/var/log/x'   # says who may; give the server a folder of its own, as with \
+                 install -d -o USER /run/corelane",
             ),
             (
                 ErrorKind::IsADirectory,

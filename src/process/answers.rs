@@ -30,7 +30,7 @@ pub(crate) fn tell(asker: Asker, is_good: bool, words: &str) {
 fn send(asker: Asker, words: &str) {
     let address = format!("@{}", mailbox_of(asker.0));
     // `kill` has no mailbox, and who has one may have gone.
-    let _ = notify::send(OsStr::new(&address), words);
+    let _ = notify::send_at_once(OsStr::new(&address), words);
 }
 
 /// An answer, taken apart: whether it is good, and the sentence.

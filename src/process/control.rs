@@ -18,9 +18,10 @@ use tokio::io::Interest;
 use tokio::net::{UnixDatagram, UnixStream};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
-use tokio::task::LocalSet;
+use tokio::task::{LocalSet, yield_now};
 
 use super::handle::ServerHandle;
+use super::logging::LogError;
 use super::master::Order;
 use super::notify::{self, Mailbox};
 use super::{launch, logging, signals, watchdog};
@@ -31,6 +32,9 @@ pub type ReadConfig = Box<dyn Fn() -> Result<Config, String> + Send>;
 
 /// How nice the thread is to the shards, as nice(1) has it.
 const NICENESS: i32 = 5;
+
+/// Mails that are read before signals are looked after again: anybody can send some.
+const MAIL_AT_ONCE: usize = 16;
 
 /// How far the server's life has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -218,14 +222,19 @@ impl Control {
         let Sources { woken, mail } = sources;
         loop {
             // Mail first: it may say what a signal after it is about.
-            while let Some((sender, words)) = self.next_mail(mail.as_ref())? {
-                self.read(sender, &words);
+            for _ in 0..MAIL_AT_ONCE {
+                match self.next_mail(mail.as_ref())? {
+                    Some((sender, words)) => self.read(sender, &words),
+                    None => break,
+                }
             }
             for signal in self.pending_signals(&woken) {
                 if let Some(order) = signals::order_of(signal) {
                     self.carry_out(order, signals::name_of(signal));
                 }
             }
+            // However much there is to read, others have their turn.
+            yield_now().await;
             poll_fn(|cx| {
                 let mail = mail.as_ref().map(|mail| mail.poll_recv_ready(cx));
                 match (woken.poll_read_ready(cx), mail) {
@@ -336,9 +345,13 @@ impl Control {
 fn take_over(handle: &ServerHandle, config: Config) -> Result<String, String> {
     let log = config.log.clone();
     let changes = handle.reload(config).map_err(|error| error.to_string())?;
-    logging::set_level(&log.level)
-        .and_then(|()| logging::set_repeats(log.repeats_per_second, log.repeats_burst))
-        .map_err(|error| error.to_string())?;
+    let level = logging::set_level(&log.level)
+        .and_then(|()| logging::set_repeats(log.repeats_per_second, log.repeats_burst));
+    match level {
+        // A program with a log of its own.
+        Ok(()) | Err(LogError::None) => {}
+        Err(error) => return Err(error.to_string()),
+    }
     Ok(if changes.is_empty() {
         "the configuration is the same, nothing has changed".to_owned()
     } else {

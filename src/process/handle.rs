@@ -26,6 +26,9 @@ pub enum ReloadError {
     /// It is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The server drains or stops.
+    #[error("the server goes down")]
+    GoesDown,
     /// It changes what can't change while the server runs.
     #[error("{} can't change while the server runs: start it again, or set {} back",
         keys.join(", "), if keys.len() == 1 { "it" } else { "them" })]
@@ -64,8 +67,8 @@ impl ServerHandle {
 
     /// Has the server go by another configuration, and returns when its shards do; a shard that a
     /// handler keeps for more than a second follows later. No connection is touched: what is beyond
-    /// a new limit stays, and nothing more is added to it. A server that drains or stops keeps what
-    /// it has. Gives back what has changed.
+    /// a new limit stays, and nothing more is added to it. Gives back what has
+    /// changed.
     ///
     /// The keys of `[log]`, `[process]` and `[admin]` are the program's business.
     ///
@@ -74,6 +77,9 @@ impl ServerHandle {
     /// [`ReloadError`]; then nothing has changed.
     pub fn reload(&self, config: Config) -> Result<Changes, ReloadError> {
         config.validate()?;
+        if self.goes_down() {
+            return Err(ReloadError::GoesDown);
+        }
         let mut in_force = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
         let changes = in_force.changes_to(&config);
         if !changes.fixed.is_empty() {

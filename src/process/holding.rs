@@ -15,7 +15,7 @@ use std::rc::Rc;
 
 use super::handover::{self, SocketsOf};
 use super::listeners::{self, Listening, PassedOn};
-use super::worker::StartError;
+use super::worker::{StartError, placement};
 use crate::config::Config;
 use crate::sys::{passed, socket};
 
@@ -40,18 +40,34 @@ pub(crate) struct Holding {
 impl Holding {
     /// Opens one for each shard and address.
     pub(crate) fn open(config: &Config, shards: usize) -> Result<Holding, StartError> {
+        Ok(Holding {
+            serving: Holding::open_serving(config, shards)?,
+            admin: admin(config)?,
+        })
+    }
+
+    fn open_serving(config: &Config, shards: usize) -> Result<Vec<Held>, StartError> {
         let opened = listeners::open(config, shards)?;
         let asked = config.server.listen.iter().copied().map(Some);
         let serving = opened.into_iter().zip(asked);
-        Ok(Holding {
-            serving: serving.map(|(one, asked)| held(asked, one)).collect(),
-            admin: admin(config)?,
-        })
+        Ok(serving.map(|(one, asked)| held(asked, one)).collect())
     }
 
     /// Holds what whoever started this process has passed on. The socket for operators is opened if
     /// it is not among that.
     pub(crate) fn passed_on(passed_on: PassedOn, config: &Config) -> Result<Holding, StartError> {
+        if passed_on.serving.is_empty() {
+            // Only the one for operators was.
+            let shards = placement(config)?.len();
+            let opened = Holding::open_serving(config, shards)?;
+            return Ok(Holding {
+                serving: opened,
+                admin: passed_on
+                    .admin
+                    .map(|socket| held_admin(None, socket).map_err(StartError::Passed))
+                    .transpose()?,
+            });
+        }
         let sorted = listeners::by_address(passed_on.serving).map_err(StartError::Passed)?;
         let admin = match passed_on.admin {
             Some(socket) => Some(held_admin(None, socket).map_err(StartError::Passed)?),
@@ -80,9 +96,10 @@ impl Holding {
         admin: Option<&SocketsOf>,
         descriptors: &mut impl Iterator<Item = OwnedFd>,
     ) -> io::Result<Holding> {
-        let mut of_one = |of_one: &SocketsOf| -> io::Result<Held> {
+        type Take = fn(OwnedFd) -> io::Result<TcpListener>;
+        let mut of_one = |of_one: &SocketsOf, take: Take| -> io::Result<Held> {
             let descriptors = descriptors.by_ref().take(of_one.sockets.len());
-            let sockets = descriptors.map(|fd| passed::listener(fd).map(Rc::new));
+            let sockets = descriptors.map(|fd| take(fd).map(Rc::new));
             Ok(Held {
                 asked: of_one.asked,
                 address: of_one.address,
@@ -90,8 +107,13 @@ impl Holding {
             })
         };
         Ok(Holding {
-            serving: serving.iter().map(&mut of_one).collect::<io::Result<_>>()?,
-            admin: admin.map(of_one).transpose()?,
+            serving: serving
+                .iter()
+                .map(|serving| of_one(serving, passed::listener))
+                .collect::<io::Result<_>>()?,
+            admin: admin
+                .map(|admin| of_one(admin, passed::shared_listener))
+                .transpose()?,
         })
     }
 

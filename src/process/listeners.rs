@@ -87,21 +87,20 @@ pub fn passed_on() -> Result<Option<PassedOn>, PassedError> {
         };
         problem(number, what.to_owned())
     })?;
-    let listeners = descriptors.into_iter().zip(3..).map(|(fd, number)| {
-        passed::listener(fd).map_err(|error| match error.kind() {
-            io::ErrorKind::InvalidInput => problem(number, "something else".to_owned()),
-            _ => problem(number, format!("not usable ({error})")),
-        })
-    });
+    let why = |number, error: &io::Error| match error.kind() {
+        io::ErrorKind::InvalidInput => problem(number, "something else".to_owned()),
+        _ => problem(number, format!("not usable ({error})")),
+    };
     let names = std::env::var_os("LISTEN_FDNAMES").unwrap_or_default();
     let names = names.to_string_lossy();
     let mut names = names.split(':');
     let mut passed_on = PassedOn::default();
-    for listener in listeners {
-        let listener = listener?;
+    for (fd, number) in descriptors.into_iter().zip(3..) {
         if names.next() == Some(ADMIN) && passed_on.admin.is_none() {
-            passed_on.admin = Some(listener);
+            let admin = passed::shared_listener(fd).map_err(|error| why(number, &error))?;
+            passed_on.admin = Some(admin);
         } else {
+            let listener = passed::listener(fd).map_err(|error| why(number, &error))?;
             passed_on.serving.push(listener);
         }
     }
@@ -170,14 +169,18 @@ pub fn open_all(config: &Config) -> Result<Vec<TcpListener>, StartError> {
     Ok(opened.into_iter().flat_map(|one| one.sockets).collect())
 }
 
-/// Opens the socket of `admin.listen`, if there is to be one.
+/// Opens the socket of `admin.listen`, if there is to be one. It does not block: processes that share
+/// it share that, too.
 ///
 /// # Errors
 ///
 /// [`StartError::Admin`].
 pub fn open_admin(config: &Config) -> Result<Option<TcpListener>, StartError> {
-    let listen =
-        |address| TcpListener::bind(address).map_err(|error| StartError::Admin { address, error });
+    let listen = |address| {
+        TcpListener::bind(address)
+            .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+            .map_err(|error| StartError::Admin { address, error })
+    };
     config.admin.listen.map(listen).transpose()
 }
 

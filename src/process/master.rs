@@ -37,6 +37,9 @@ pub const FIRST_PAUSE_MS: u64 = 100;
 /// killed.
 pub const GRACE_MS: u64 = 5_000;
 
+/// How long a worker may take at least to take a configuration over: its shards have a second.
+pub const ADAPT_MS_MIN: u64 = 3_000;
+
 /// As many workers may be on their way out before a reload or upgrade waits for one to end: each
 /// holds memory and descriptors.
 pub const LEAVING_MAX: usize = 4;

@@ -57,9 +57,22 @@ pub fn tell(words: &str) -> io::Result<()> {
 ///
 /// `ConnectionRefused` or `NotFound` where nobody listens.
 pub fn send(address: &OsStr, words: &str) -> io::Result<()> {
+    send_with(address, words, SendFlags::NOSIGNAL)
+}
+
+/// As [`send`], but never waits for whoever does not read.
+///
+/// # Errors
+///
+/// As [`send`], and `WouldBlock`.
+pub(crate) fn send_at_once(address: &OsStr, words: &str) -> io::Result<()> {
+    send_with(address, words, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)
+}
+
+fn send_with(address: &OsStr, words: &str, flags: SendFlags) -> io::Result<()> {
     let address = address_of(address)?;
     let socket = socket(SocketFlags::CLOEXEC)?;
-    sendto(&socket, words.as_bytes(), SendFlags::NOSIGNAL, &address)?;
+    sendto(&socket, words.as_bytes(), flags, &address)?;
     Ok(())
 }
 

@@ -29,6 +29,9 @@ use super::{answers, handover, identity, signals};
 use crate::config::Config;
 use crate::sys::clock::Clock;
 
+/// Mails that are read before signals are looked after again.
+const MAIL_AT_ONCE: usize = 16;
+
 /// The server can't be supervised.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -206,7 +209,11 @@ impl Supervisor<'_> {
     }
 
     fn read_mail(&mut self) -> io::Result<()> {
-        while let Some((pid, words)) = self.mailbox.receive()? {
+        // The rest comes after the signals: anybody can send some.
+        for _ in 0..MAIL_AT_ONCE {
+            let Some((pid, words)) = self.mailbox.receive()? else {
+                break;
+            };
             let Some(worker) = self.worker_of(pid) else {
                 tracing::warn!(pid, "words of a process that is no worker were thrown away");
                 continue;

@@ -92,8 +92,9 @@ pub(super) struct Connection<Socket> {
     pub(super) framed: bool,
     pub(super) bad_frames: u32,
     pub(super) traffic: Traffic,
-    /// When the request came that an asynchronous handler works on.
+    /// When the request came that an asynchronous handler works on, and when that began.
     pub(super) handling_since_us: u64,
+    pub(super) handler_began_us: u64,
     pub(super) share: Share,
     pub(super) bucket: Bucket,
     /// The number of the limit of frames that the bucket is of.
@@ -160,6 +161,7 @@ impl<Socket> Connection<Socket> {
                 ..Traffic::default()
             },
             handling_since_us: now_us,
+            handler_began_us: now_us,
             share: Share::default(),
             bucket: Bucket::default(),
             flood_limit: 0,

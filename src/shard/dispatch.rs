@@ -140,6 +140,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
             exchange.out.truncate(reply_start);
             Halt::Ended(answers.panicked(&mut exchange.out, exchange.code, &panicked))
         });
+        self.pulse.rest();
         connection.share = share;
         let frames_sent = self.counters.frames_sent - frames_sent_before;
         self.note_served(
@@ -165,9 +166,11 @@ impl<I: Io, S: 'static> Shard<I, S> {
             return;
         };
         let since_us = connection.waits_since_us.min(self.now_us);
+        // What comes later has not waited until then.
+        let has_waiting = connection.decoder.held_bytes() > 0;
         connection.waits_since_us = match halt {
-            Halt::Starved | Halt::Ended(_) => u64::MAX,
-            Halt::Paused | Halt::Spent | Halt::Handling(_) => self.now_us,
+            Halt::Paused | Halt::Spent | Halt::Handling(_) if has_waiting => self.now_us,
+            _ => u64::MAX,
         };
         match halt {
             Halt::Starved => {}
@@ -183,6 +186,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
             Halt::Handling(code) => {
                 connection.handling = Some(code);
                 connection.handling_since_us = since_us;
+                connection.handler_began_us = self.now_us;
             }
             Halt::Ended(cause) => self.end(id, cause),
         }

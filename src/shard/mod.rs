@@ -302,6 +302,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
                     self.handle_frames(id, &bytes);
                 } else if connection.phase == Phase::Open {
                     connection.decoder.hold(&bytes);
+                    connection.waits_since_us = connection.waits_since_us.min(self.now_us);
                 }
             }
             Err(Failure::Cancelled) => {}
@@ -366,6 +367,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
         };
         connection.handling = None;
         let since_us = connection.handling_since_us;
+        let took_us = self.now_us.saturating_sub(connection.handler_began_us);
         // The peer could not but wait: it is not idle from its own last frame on.
         connection.frame_at_us = self.now_us;
         let queued_bytes = connection.outbound.bytes();
@@ -378,7 +380,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
             };
         });
         let has_queued = self.queued_bytes(id) > queued_bytes;
-        self.note_handled(id, (code, since_us), has_queued);
+        self.note_handled(id, code, (since_us, took_us), has_queued);
         if let Some(cause) = end {
             self.end(id, cause);
         }

@@ -17,11 +17,14 @@ pub struct Pulse {
     turn: AtomicU64,
     /// Slot and generation of the connection that is served.
     connection: AtomicU64,
-    /// The code of the request that is handled.
+    /// The code of the request that is handled, or [`NO_CODE`].
     code: AtomicU32,
     /// Whom the watcher saw last.
     suspect: Watched,
 }
+
+/// In place of a code: no handler is at work.
+const NO_CODE: u32 = u32::MAX;
 
 /// What a watcher has seen.
 #[derive(Debug, Default)]
@@ -46,6 +49,7 @@ impl Pulse {
     /// A turn begins.
     #[inline]
     pub(super) fn begin_turn(&self) {
+        self.rest();
         self.turn
             .store(self.turn.load(Ordering::Relaxed) | 1, Ordering::Relaxed);
     }
@@ -55,6 +59,14 @@ impl Pulse {
     pub(super) fn end_turn(&self) {
         let turn = self.turn.load(Ordering::Relaxed) | 1;
         self.turn.store(turn.wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// No handler is at work.
+    #[inline]
+    pub(super) fn rest(&self) {
+        if MEASURES {
+            self.code.store(NO_CODE, Ordering::Relaxed);
+        }
     }
 
     /// A connection is served from here on.
@@ -76,8 +88,8 @@ impl Pulse {
         self.code.store(code.into(), Ordering::Relaxed);
     }
 
-    /// Looks who is at work in a shard, and leaves word of it for the shard itself; nobody between
-    /// two turns. For one watcher. Who is named was at work at that moment or right before it.
+    /// Looks which handler is at work in a shard, and leaves word of it for the shard itself; none
+    /// between two turns, and while the shard does something else. For one watcher. Who is named was at work at that moment or right before it.
     pub fn look(&self, shard: u16) -> Option<Suspect> {
         let turn = self.turn.load(Ordering::Relaxed);
         if turn.is_multiple_of(2) {
@@ -85,6 +97,9 @@ impl Pulse {
         }
         let connection = self.connection.load(Ordering::Relaxed);
         let code = self.code.load(Ordering::Relaxed);
+        if code == NO_CODE {
+            return None;
+        }
         self.suspect.connection.store(connection, Ordering::Relaxed);
         self.suspect.code.store(code, Ordering::Relaxed);
         self.suspect.turn.store(turn, Ordering::Release);
@@ -134,7 +149,7 @@ mod tests {
         let pulse = Pulse::default();
         assert_eq!(pulse.look(4), None);
         pulse.begin_turn();
-        assert_eq!(pulse.suspect(4), None);
+        assert_eq!((pulse.suspect(4), pulse.look(4)), (None, None));
         pulse.serve(id);
         pulse.handle(1000);
         let seen = pulse.look(4).unwrap();
@@ -143,8 +158,11 @@ mod tests {
         pulse.end_turn();
         assert_eq!(pulse.look(4), None);
         pulse.begin_turn();
-        assert_eq!(pulse.suspect(4), None);
+        assert_eq!((pulse.suspect(4), pulse.look(4)), (None, None));
+        pulse.handle(1);
         let next = pulse.look(4).unwrap();
         assert_eq!(next.turn, seen.turn + 2);
+        pulse.rest();
+        assert_eq!(pulse.look(4), None);
     }
 }

@@ -90,12 +90,14 @@ pub(crate) async fn run<S: 'static>(start: Start<S>, ready: impl FnOnce()) -> io
     } = start.tuning;
     let registered_max = host::registered_files_max(settings.connections_max);
     let wakeup = Wakeup::new()?;
+    let control = &start.controls[usize::from(start.number)];
     let io = RingIo::new(
         start.number,
         start.listeners,
         registered_max,
         wakeup.clone(),
-        start.controls[usize::from(start.number)].doorbell.clone(),
+        control.doorbell.clone(),
+        Arc::clone(&control.pulse),
         start.mesh,
     )?;
     let finished = Rc::clone(&io.finished);
@@ -108,7 +110,7 @@ pub(crate) async fn run<S: 'static>(start: Start<S>, ready: impl FnOnce()) -> io
         start.router,
         start.state,
     );
-    shard.show_pulse(Arc::clone(&start.controls[usize::from(start.number)].pulse));
+    shard.show_pulse(Arc::clone(&control.pulse));
     let mut runner = Runner {
         clock: Clock::start(),
         number: usize::from(start.number),

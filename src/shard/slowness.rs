@@ -33,12 +33,13 @@ impl<I: Io, S: 'static> Shard<I, S> {
         connection.took_frames(frames_received, self.now_us);
     }
 
-    /// An asynchronous handler has finished its request, of this code and since when, and whether that
-    /// queued a reply.
+    /// An asynchronous handler has finished its request, of this code: since when that has been here,
+    /// how long the handler took, and whether it queued a reply.
     pub(super) fn note_handled(
         &mut self,
         id: ConnectionId,
-        (code, since_us): (u16, u64),
+        code: u16,
+        (since_us, took_us): (u64, u64),
         has_queued: bool,
     ) {
         let Some(connection) = self.connections.get_mut(id) else {
@@ -50,7 +51,6 @@ impl<I: Io, S: 'static> Shard<I, S> {
                 connection.outbound.mark(mark, &mut self.spare);
             }
         });
-        let took_us = self.now_us.saturating_sub(since_us);
         if self.settings.is_slow(took_us) {
             self.recorder.count_slow(code);
             let peer = connection.peer;

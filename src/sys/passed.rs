@@ -75,6 +75,19 @@ pub(crate) fn listener(fd: OwnedFd) -> io::Result<TcpListener> {
     Ok(TcpListener::from(fd))
 }
 
+/// As [`listener`], but one that was passed on for operators, as it is: other processes may be using
+/// it, and whether it blocks is theirs as much as ours.
+///
+/// # Errors
+///
+/// `InvalidInput` if it is no TCP socket that listens.
+pub(crate) fn shared_listener(fd: OwnedFd) -> io::Result<TcpListener> {
+    if !is_tcp(&fd) || !sockopt::socket_acceptconn(&fd).unwrap_or(false) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    Ok(TcpListener::from(fd))
+}
+
 /// Whether it has an address and neither listens nor is connected.
 fn is_only_bound(fd: &OwnedFd) -> bool {
     let socket = SockRef::from(fd);

@@ -1,5 +1,7 @@
 //! Reloads that a running worker, or a server without a master, takes over in place.
 
+use std::net::SocketAddr;
+
 use rustix::process::Signal;
 
 use crate::support::{DEADLINE, Running, Site, ping, until};
@@ -203,4 +205,72 @@ fn a_server_without_a_master_reloads_what_can_change() {
     ping(&mut client);
     client.send(codes::ECHO, &[0; 93]).unwrap();
     assert_eq!(client.receive().unwrap().code, codes::ERROR);
+}
+
+#[test]
+fn operators_are_answered_across_reload_upgrade_and_quit() {
+    let admin = "admin.listen = '127.0.0.1:0'";
+    let site = Site::supervised(&[]);
+    let config = site.path("corelane.toml");
+    let configure = |shards: u32| {
+        let text = std::fs::read_to_string(&config).unwrap();
+        let text = text.replace("admin.listen = ''", admin);
+        let lines = text
+            .lines()
+            .filter(|line| !line.starts_with("shards.count"));
+        let lines: Vec<&str> = lines.collect();
+        let text = format!("{}\nshards.count = {shards}\n", lines.join("\n"));
+        std::fs::write(&config, text).unwrap();
+    };
+    configure(1);
+    let running = site.start();
+    let log = running.site.log();
+    let listens = log
+        .lines()
+        .find(|line| line.contains("the admin server listens"));
+    let (_, address) = listens.unwrap().split_once("address=").unwrap();
+    let address: SocketAddr = address.trim().parse().unwrap();
+    // More than one each: what blocks does so after the first.
+    let ask = |expected: &str| {
+        for _ in 0..3 {
+            let answer = get(address, "/readyz");
+            assert!(answer.starts_with(expected), "{answer}");
+        }
+    };
+    ask("HTTP/1.1 200");
+    configure(2);
+    let said = running.site.succeed(&["reload", "--pid-file", "pid"]);
+    assert!(said.starts_with("reloaded: worker "), "{said}");
+    ask("HTTP/1.1 200");
+    running.site.succeed(&["upgrade", "--pid-file", "pid"]);
+    ask("HTTP/1.1 200");
+    // Somebody in the middle of a request keeps the drain from its end.
+    let mut client = running.connect();
+    client.send(codes::ECHO, &[7; 10]).unwrap();
+    client.receive().unwrap();
+    let mut half = std::net::TcpStream::connect(running.address).unwrap();
+    std::io::Write::write_all(&mut half, &[0, 18, 0]).unwrap();
+    running.signal(Signal::QUIT);
+    until("readiness ends with the drain", || {
+        get(address, "/readyz")
+            .starts_with("HTTP/1.1 503")
+            .then_some(())
+    });
+    drop((half, client));
+    assert_eq!(running.ended().0, Some(0));
+}
+
+/// What a server answers to a GET.
+fn get(address: SocketAddr, path: &str) -> String {
+    use std::io::{Read as _, Write as _};
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
 }

@@ -69,13 +69,16 @@ fn a_server_that_goes_down_keeps_what_it_has() {
     peer.ping();
     handle.drain();
     assert_eq!(peer.next().unwrap().code, codes::GOAWAY);
-    handle
+    let error = handle
         .reload(changed(|config| config.limits.max_frame_bytes = 100))
-        .unwrap();
+        .unwrap_err();
+    assert_eq!(error.to_string(), "the server goes down");
     peer.send(codes::ECHO, &[7; 150]);
     assert_eq!(peer.next().unwrap().code, codes::ECHO);
     drop(peer);
     server.wait().unwrap();
-    // Nobody is left to go by it, and nobody is waited for.
-    handle.reload(config(1)).unwrap();
+    assert!(matches!(
+        handle.reload(config(1)),
+        Err(ReloadError::GoesDown)
+    ));
 }

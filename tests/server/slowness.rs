@@ -144,3 +144,60 @@ fn a_snapshot_shows_the_connections_that_were_asked_for() {
         .unwrap();
     assert_eq!((echo.queued.len(), echo.sent.len()), (15, 15));
 }
+
+/// What a client thinks between two requests was once taken for waiting in the server.
+#[test]
+fn the_time_between_two_requests_is_no_latency() {
+    const ECHO_LATER: u16 = codes::APPLICATION + 79;
+    let server = builder_with(config(1))
+        .async_handler(ECHO_LATER, |_, request| async move {
+            Reply::new(request.into_body())
+        })
+        .start()
+        .unwrap();
+    let handle = server.handle();
+    let mut peer = Peer::connect(address_of(&server));
+    for pause_ms in [0, 300] {
+        std::thread::sleep(Duration::from_millis(pause_ms));
+        peer.send(ECHO_LATER, b"1");
+        assert_eq!(peer.next().unwrap().body, b"1");
+    }
+    let mut latencies = Latencies::default();
+    let series = handle.codes().series_of(ECHO_LATER);
+    let latency = until("both are recorded", || {
+        latencies.add(&snapshot(&handle, 0).latencies);
+        let latency = latencies.get(series)?;
+        (latency.sent.len() == 2).then(|| latency.clone())
+    });
+    assert!(latency.queued.max() < 200_000, "{}", latency.queued.max());
+    assert!(latency.sent.max() < 200_000, "{}", latency.sent.max());
+}
+
+/// Handlers of this kind run outside of the shard's turns.
+#[test]
+fn an_asynchronous_handler_that_blocks_is_seen() {
+    const BLOCK: u16 = codes::APPLICATION + 80;
+    let (release, released) = mpsc::channel::<()>();
+    let released = std::sync::Arc::new(Mutex::new(released));
+    let server = builder_with(config(1))
+        .async_handler(BLOCK, move |_, request| {
+            let released = std::sync::Arc::clone(&released);
+            async move {
+                released.lock().unwrap().recv_timeout(DEADLINE).unwrap();
+                Reply::new(request.into_body())
+            }
+        })
+        .start()
+        .unwrap();
+    let handle = server.handle();
+    let mut peer = Peer::connect(address_of(&server));
+    peer.send(BLOCK, b"2");
+    until("the handler is seen at work", || {
+        handle.look_at(0).filter(|suspect| suspect.code == BLOCK)
+    });
+    release.send(()).unwrap();
+    assert_eq!(peer.next().unwrap().body, b"2");
+    until("it is seen no more", || {
+        handle.look_at(0).is_none().then_some(())
+    });
+}

@@ -49,7 +49,10 @@ fn an_address_is_free_or_ours_or_taken() {
 
 #[test]
 fn an_address_may_be_wrong_in_other_ways() {
-    let mend = Some("sysctl -w net.ipv4.ip_unprivileged_port_start=8700");
+    let mend = Some(
+        "setcap cap_net_bind_service=+ep corelane   # or let systemd open it: \
+         deploy/corelane.socket",
+    );
     assert_says(
         &with_problem(ProblemKind::Privileged),
         Fatal,

@@ -48,7 +48,12 @@ impl Limit {
 
     /// From now on, this is the rate.
     pub(super) fn set_rate(&self, rate: Option<Rate>) {
-        self.write().rate = rate;
+        let mut kinds = self.write();
+        kinds.rate = rate;
+        // What was used up under another rate means something else by this one.
+        for kind in kinds.by_place.values() {
+            kind.repeats.begin_anew();
+        }
     }
 
     /// Judges an event that comes now.

@@ -46,6 +46,11 @@ pub(super) struct Repeats {
 }
 
 impl Repeats {
+    /// Forgets what was used up.
+    pub(super) fn begin_anew(&self) {
+        self.full_at_ns.store(0, Ordering::Relaxed);
+    }
+
     /// Judges an event that comes now.
     pub(super) fn judge(&self, rate: Rate, now_ns: u64) -> Verdict {
         // Relaxed: nothing else is read by what these numbers say.

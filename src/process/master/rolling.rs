@@ -1,8 +1,8 @@
 //! The part of the master's mind that puts one worker, program or log file in another's place.
 
 use super::{
-    ASKERS_MAX, Action, Asker, Cause, Design, Finding, LEAVING_MAX, Master, Message, Outcome,
-    State, Wanted, Worker, WorkerId,
+    ADAPT_MS_MIN, ASKERS_MAX, Action, Asker, Cause, Design, Finding, LEAVING_MAX, Master, Message,
+    Outcome, State, Wanted, Worker, WorkerId,
 };
 
 impl Master {
@@ -33,9 +33,12 @@ impl Master {
             }
             (State::Serving(_), Finding::Same) => self.report_rolling(Outcome::Same),
             (State::Serving(worker), Finding::InPlace) => {
-                let late_at_ms = now_ms + self.patience.ready_ms;
+                let late_at_ms = now_ms + self.patience.ready_ms.max(ADAPT_MS_MIN);
                 self.state = State::Adapting { worker, late_at_ms };
                 self.act(Action::Tell(worker.id, Message::Adapt));
+            }
+            (State::Pausing { .. }, Finding::Same) => {
+                self.start(Cause::Reload, Design::InForce, now_ms);
             }
             // Whoever reloads while nobody serves hopes that the next worker lives: no more pause.
             (State::Serving(_) | State::Pausing { .. }, _) => {

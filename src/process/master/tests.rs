@@ -52,6 +52,13 @@ fn states() -> Vec<(&'static str, Master)> {
             "pausing",
             after(&[dead[0], dead[1], Event::Ended(SECOND)], at),
         ),
+        (
+            "examining while pausing",
+            after(
+                &[dead[0], dead[1], Event::Ended(SECOND), asked(Order::Reload)],
+                at,
+            ),
+        ),
         ("serving", after(&[ready], at)),
         ("examining", after(&replacing[..2], at)),
         (

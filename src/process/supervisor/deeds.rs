@@ -128,7 +128,7 @@ impl Supervisor<'_> {
         if message == Message::Drain
             && self.in_force.is_some()
             && let Some(mailbox) = &worker.mailbox
-            && let Err(error) = notify::send(OsStr::new(mailbox), notify::REPLACED)
+            && let Err(error) = notify::send_at_once(OsStr::new(mailbox), notify::REPLACED)
         {
             tracing::warn!(pid = worker.pid.as_raw_pid(), %error, "a worker can't be told that it is replaced");
         }
@@ -152,7 +152,7 @@ impl Supervisor<'_> {
                     "it has no mailbox, or there is too much to send",
                 ))
             },
-            |(mailbox, words)| notify::send(OsStr::new(mailbox), &words),
+            |(mailbox, words)| notify::send_at_once(OsStr::new(mailbox), &words),
         );
         if let Err(error) = sent {
             let pid = self.pid_of(id);

@@ -6,6 +6,7 @@ use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -16,10 +17,10 @@ use super::GUARD_US;
 use super::parking::Finished;
 use crate::config::bounds;
 use crate::handler::{ConnectionId, HandlerOutcome, HandlerTask};
-use crate::shard::Snapshot;
 use crate::shard::io::{Arrival, Completion, Failure, Io, Message, Operation, SendBuffer};
 use crate::shard::mesh::Mesh;
 use crate::shard::settings::BULK_BYTES;
+use crate::shard::{Pulse, Snapshot};
 use crate::sys::{BUFFER_BYTES, Doorbell, Event, Received, Ring, Socket, Token, Wakeup};
 
 // What fills a buffer is what the shard takes for bulk.
@@ -36,6 +37,7 @@ pub(crate) struct RingIo {
     sends: Vec<u32>,
     pub(super) mesh: Mesh<Message<OwnedFd>>,
     pub(super) finished: Rc<Finished>,
+    pulse: Arc<Pulse>,
     queue: TaskQueueHandle,
     /// The handlers at work, so that a stop can cancel them.
     tasks: Vec<Option<Task<()>>>,
@@ -49,6 +51,7 @@ impl RingIo {
         registered_max: u32,
         wakeup: Wakeup,
         doorbell: Doorbell,
+        pulse: Arc<Pulse>,
         mesh: Mesh<Message<OwnedFd>>,
     ) -> io::Result<RingIo> {
         let mut ring = Ring::new(listeners, registered_max, wakeup)?;
@@ -59,6 +62,7 @@ impl RingIo {
             sends: Vec::new(),
             mesh,
             finished: Rc::default(),
+            pulse,
             queue: glommio::executor().create_task_queue(
                 Shares::Static(HANDLER_SHARES),
                 Latency::NotImportant,
@@ -123,8 +127,19 @@ impl RingIo {
         });
         let code = task.code();
         let finished = Rc::clone(&self.finished);
+        let pulse = Arc::clone(&self.pulse);
         let run = async move {
-            let outcome = task.await;
+            let mut task = pin!(task);
+            let outcome = poll_fn(|cx| {
+                // Between two turns, so it is a turn of its own for whoever watches.
+                pulse.begin_turn();
+                pulse.serve(id);
+                pulse.handle(code);
+                let polled = task.as_mut().poll(cx);
+                pulse.end_turn();
+                polled
+            })
+            .await;
             finished.add(slot, id, outcome);
         };
         match glommio::spawn_local_into(run, self.queue) {
