@@ -39,11 +39,15 @@ fn run_under(limits: &str, words: &[&str]) -> Ended {
 
 /// The doctor's document and exit status with these settings.
 fn document(limits: &str, settings: &[&str]) -> (Value, Ended) {
-    let words = settings.iter().flat_map(|setting| ["--set", setting]);
+    let all = [NO_ADMIN].into_iter().chain(settings.iter().copied());
+    let words = all.flat_map(|setting| ["--set", setting]);
     let words: Vec<&str> = ["doctor", "--json"].into_iter().chain(words).collect();
     let ended = run_under(limits, &words);
     (serde_json::from_str(&ended.stdout).unwrap(), ended)
 }
+
+/// What comes later stands above it.
+const NO_ADMIN: &str = "admin.listen=";
 
 /// A port of the kernel's choice, one shard that floats: what starts wherever tests can run.
 const MODEST: [&str; 3] = [
@@ -158,7 +162,7 @@ fn assert_refused(limits: &str, settings: &[&str], topic: &str) {
     assert!(fatal[0]["mend"].is_string(), "{document:#}");
 
     let words = settings.iter().flat_map(|setting| ["--set", setting]);
-    let words: Vec<&str> = ["--set", "log.level=off"]
+    let words: Vec<&str> = ["--set", "log.level=off", "--set", NO_ADMIN]
         .into_iter()
         .chain(words)
         .collect();
@@ -200,6 +204,15 @@ fn an_address_that_is_taken_or_foreign_is_refused_by_both() {
     // Of the addresses for documentation: nobody has it.
     let listen = "server.listen=['192.0.2.1:8700']";
     assert_refused("true", &[listen, MODEST[1], MODEST[2]], "192.0.2.1:8700");
+}
+
+#[test]
+fn an_address_for_operators_that_is_taken_is_refused_by_both() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let listen = format!("admin.listen={address}");
+    let topic = format!("{address} admin");
+    assert_refused("true", &[MODEST[0], MODEST[1], MODEST[2], &listen], &topic);
 }
 
 #[test]

@@ -150,9 +150,12 @@ pub(super) struct Network {
 
 /// An address to listen on.
 #[derive(Debug)]
+#[expect(clippy::struct_field_names, reason = "an address has an address")]
 pub(super) struct Address {
     pub(super) address: SocketAddr,
     /// What the server's start says of it.
+    /// It is that of `admin.listen`, where clients do not come.
+    pub(super) is_admin: bool,
     pub(super) problem: Option<Problem>,
 }
 

@@ -33,6 +33,8 @@ pub(super) struct Asked {
     pub(super) placement: Result<Vec<Option<usize>>, StartError>,
     /// What is said against listening on each address of `server.listen`.
     pub(super) listening: Vec<(SocketAddr, Option<io::Error>)>,
+    /// Whether the last of them is that of `admin.listen`.
+    pub(super) has_admin: bool,
     pub(super) process: facts::Process,
     /// The groups of a user other than root that the server is to become.
     pub(super) groups: Option<Vec<u32>>,
@@ -48,7 +50,12 @@ impl Asked {
             allowed: cpus::allowed().unwrap_or_default(),
             parallelism: cpus::parallelism(),
             placement: placement(config),
-            listening: try_addresses(&config.server.listen),
+            listening: {
+                let mut all = config.server.listen.clone();
+                all.extend(config.admin.listen);
+                try_addresses(&all)
+            },
+            has_admin: config.admin.listen.is_some(),
             process: process::look(config),
             groups: process::groups(&config.process),
             host_name: rustix::system::uname()
@@ -129,7 +136,7 @@ pub(super) fn look(root: &Path, asked: Asked, config: &Config) -> Facts {
             placement: asked.placement,
         },
         memory: memory(&tree),
-        network: network(&tree, asked.listening),
+        network: network(&tree, asked.listening, asked.has_admin),
     }
 }
 
@@ -212,16 +219,26 @@ fn memory(tree: &Tree) -> Memory {
     }
 }
 
-fn network(tree: &Tree, listening: Vec<(SocketAddr, Option<io::Error>)>) -> Network {
+fn network(
+    tree: &Tree,
+    listening: Vec<(SocketAddr, Option<io::Error>)>,
+    has_admin: bool,
+) -> Network {
     let range = tree.word("proc/sys/net/ipv4/ip_local_port_range");
     let ports = |range: String| {
         let mut ports = range.split_whitespace().map(str::parse);
         Some((ports.next()?.ok()?, ports.next()?.ok()?))
     };
     let addresses: Vec<SocketAddr> = listening.iter().map(|(address, _)| *address).collect();
-    let address = |(at, (address, error)): (usize, (SocketAddr, Option<io::Error>))| Address {
-        address,
-        problem: error.map(|error| problem(tree, address, error, &addresses[..at])),
+    let address = |(at, (address, error)): (usize, (SocketAddr, Option<io::Error>))| {
+        let is_admin = has_admin && at + 1 == addresses.len();
+        let problem =
+            error.map(|error| problem(tree, (address, is_admin), error, &addresses[..at]));
+        Address {
+            address,
+            is_admin,
+            problem,
+        }
     };
     Network {
         addresses: listening.into_iter().enumerate().map(address).collect(),
@@ -238,7 +255,12 @@ fn network(tree: &Tree, listening: Vec<(SocketAddr, Option<io::Error>)>) -> Netw
 }
 
 /// What keeps a server from an address, where it listens on `earlier` already.
-fn problem(tree: &Tree, address: SocketAddr, error: io::Error, earlier: &[SocketAddr]) -> Problem {
+fn problem(
+    tree: &Tree,
+    (address, is_admin): (SocketAddr, bool),
+    error: io::Error,
+    earlier: &[SocketAddr],
+) -> Problem {
     let own = earlier.iter().find(|&&other| collide(other, address));
     Problem {
         kind: match (error.kind(), own) {
@@ -248,7 +270,11 @@ fn problem(tree: &Tree, address: SocketAddr, error: io::Error, earlier: &[Socket
             (io::ErrorKind::PermissionDenied, _) => ProblemKind::Privileged,
             _ => ProblemKind::Other,
         },
-        sentence: StartError::Listen { address, error }.to_string(),
+        sentence: if is_admin {
+            StartError::Admin { address, error }.to_string()
+        } else {
+            StartError::Listen { address, error }.to_string()
+        },
     }
 }
 

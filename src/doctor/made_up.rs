@@ -44,6 +44,7 @@ pub(super) fn facts() -> Facts {
         network: Network {
             addresses: vec![Address {
                 address: ([0, 0, 0, 0], 8700).into(),
+                is_admin: false,
                 problem: None,
             }],
             somaxconn: Some(4096),

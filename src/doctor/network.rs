@@ -15,8 +15,13 @@ pub(super) fn judge(facts: &Facts, config: &Config) -> Vec<Check> {
 }
 
 fn address(address: &Address) -> Check {
-    let Address { address, problem } = address;
-    let topic = Topic::new(format!("{address}"), "free to listen on");
+    let Address {
+        address,
+        is_admin,
+        problem,
+    } = address;
+    let what = if *is_admin { " admin" } else { "" };
+    let topic = Topic::new(format!("{address}{what}"), "free to listen on");
     match problem {
         None => topic.good("free"),
         Some(Problem { sentence, kind }) => {

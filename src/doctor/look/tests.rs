@@ -39,6 +39,7 @@ fn asked() -> Asked {
         parallelism: 2,
         placement: Ok(vec![Some(0), Some(1)]),
         listening: Vec::new(),
+        has_admin: false,
         process: facts::Process::default(),
         groups: None,
         host_name: "4f2c".to_owned(),
