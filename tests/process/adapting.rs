@@ -224,6 +224,7 @@ fn operators_are_answered_across_reload_upgrade_and_quit() {
     };
     configure(1);
     let running = site.start();
+    running.site.wait_for_log("the admin server listens");
     let log = running.site.log();
     let listens = log
         .lines()
