@@ -116,8 +116,8 @@ pub(super) struct Census {
 }
 
 impl Census {
-    fn add(&mut self, at: usize, rank: u64, id: ConnectionId) {
-        let (found, limit) = (&mut self.found[at], self.limit);
+    fn add(&mut self, by: CensusBy, rank: u64, id: ConnectionId) {
+        let (found, limit) = (&mut self.found[by as usize], self.limit);
         let place = found.partition_point(|&(other, _)| other >= rank);
         if place < limit {
             found.truncate(limit - 1);
@@ -175,9 +175,9 @@ impl<I: Io, S: 'static> Shard<I, S> {
             }) else {
                 continue;
             };
-            census.add(0, connection.outbound.bytes() as u64, id);
-            census.add(1, connection.traffic.frames_received, id);
-            census.add(2, connection.traffic.slowest_us.into(), id);
+            census.add(CensusBy::Queued, connection.outbound.bytes() as u64, id);
+            census.add(CensusBy::Busy, connection.traffic.frames_received, id);
+            census.add(CensusBy::Slow, connection.traffic.slowest_us.into(), id);
         }
         census.next_slot = end;
         let is_left = end < self.connections.slots();
