@@ -3,6 +3,7 @@
 //! Health checks are the exception: they are answered always, or a flood of other requests would look
 //! like a server that is not well.
 
+mod activity;
 mod admission;
 mod answers;
 mod connections;
@@ -61,6 +62,11 @@ impl Site {
         self.control.is_draining() || self.handle.goes_down()
     }
 
+    /// Whether connections are accepted on this server's sockets.
+    fn is_ready(&self) -> bool {
+        self.handle.is_replaced() || !self.is_draining()
+    }
+
     /// `log.stats_seconds`, as it is in force.
     pub(super) fn stats_seconds(&self) -> u32 {
         self.handle.config().log.stats_seconds
@@ -112,7 +118,7 @@ fn router(site: Arc<Site>) -> Router {
 }
 
 async fn metrics(State(site): State<Arc<Site>>) -> Response {
-    let vitals = vitals::look(site.started_at, !site.is_draining());
+    let vitals = vitals::look(site.started_at, site.is_ready());
     let collector = site.known(0).await;
     match exposition::text(collector.totals(), &vitals) {
         Ok(text) => answers::content(exposition::CONTENT_TYPE, text),
@@ -121,10 +127,10 @@ async fn metrics(State(site): State<Arc<Site>>) -> Response {
 }
 
 async fn readyz(State(site): State<Arc<Site>>) -> Response {
-    if site.is_draining() {
-        answers::unavailable("draining: no new connections are accepted\n")
-    } else {
+    if site.is_ready() {
         answers::text("ready\n")
+    } else {
+        answers::unavailable("draining: no new connections are accepted\n")
     }
 }
 

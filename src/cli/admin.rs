@@ -39,7 +39,7 @@ async fn follow(mut stage: watch::Receiver<Stage>, control: &PlaneHandle) {
             Stage::Serving => {}
             Stage::GoingDown => control.set_draining(),
             // The socket is another's as well: who asks there is to be answered by that one.
-            Stage::Replaced => control.retire(),
+            Stage::Replaced | Stage::Ended => control.retire(),
         }
         if stage.changed().await.is_err() {
             return;

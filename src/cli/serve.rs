@@ -90,10 +90,13 @@ fn serve_alone(arguments: Arguments, config: Config) -> Result<(), Failure> {
     let (server, companion) = start(config)?;
     let read_config = move || arguments.load().map_err(Failure::into_message);
     let superior = Superior::Operator(Box::new(read_config));
-    control::obey(server.handle(), superior, Some(companion)).map_err(Failure::run)?;
+    let control =
+        control::obey(server.handle(), superior, Some(companion)).map_err(Failure::run)?;
     announce(server.addresses(), server.shards()).map_err(Failure::run)?;
     tell(notify::READY);
-    server.wait().map(drop).map_err(Failure::run)
+    let outcome = server.wait();
+    control.end();
+    outcome.map(drop).map_err(Failure::run)
 }
 
 /// Takes the sockets that were passed on or opens those of the configuration, becomes the user

@@ -18,10 +18,13 @@ pub(super) fn run() -> Result<(), Failure> {
     let mailbox = Mailbox::open().map_err(Failure::run)?;
     let mail_to = format!("{MAILBOX}{}", mailbox.address());
     let superior = Superior::Master(mailbox);
-    control::obey(server.handle(), superior, Some(companion)).map_err(Failure::run)?;
+    let control =
+        control::obey(server.handle(), superior, Some(companion)).map_err(Failure::run)?;
     // Its signal has a handler now.
     identity::tie_to_master().map_err(Failure::run)?;
     daemon::let_go_of_streams().map_err(Failure::run)?;
     serve::tell(&format!("{CAN_SUCCEED}\n{mail_to}\n{READY}"));
-    server.wait().map(drop).map_err(Failure::run)
+    let outcome = server.wait();
+    control.end();
+    outcome.map(drop).map_err(Failure::run)
 }

@@ -8,7 +8,10 @@ use std::io;
 use std::os::fd::AsFd as _;
 use std::os::unix::net::{UnixDatagram as StdUnixDatagram, UnixStream as StdUnixStream};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::Poll;
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rustix::process::{getppid, setpriority_process};
 use rustix::thread::gettid;
@@ -19,6 +22,7 @@ use tokio::net::{UnixDatagram, UnixStream};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::{LocalSet, yield_now};
+use tokio::time::timeout;
 
 use super::handle::ServerHandle;
 use super::logging::LogError;
@@ -33,6 +37,9 @@ pub type ReadConfig = Box<dyn Fn() -> Result<Config, String> + Send>;
 /// How nice the thread is to the shards, as nice(1) has it.
 const NICENESS: i32 = 5;
 
+/// How long the companion is waited for at the end.
+const LAST_WORDS_MAX: Duration = Duration::from_secs(1);
+
 /// Mails that are read before signals are looked after again: anybody can send some.
 const MAIL_AT_ONCE: usize = 16;
 
@@ -45,6 +52,8 @@ pub enum Stage {
     GoingDown,
     /// Likewise, and another process serves in its place.
     Replaced,
+    /// It has ended; what is left to do is to be done.
+    Ended,
 }
 
 /// What runs on the control thread besides: made there, and told how far the server's life is.
@@ -108,6 +117,7 @@ pub fn stop_on_signals(handle: ServerHandle) -> io::Result<()> {
     start(handle, None, None, |order| {
         matches!(order, Order::Stop | Order::Quit)
     })
+    .map(drop)
 }
 
 /// As [`stop_on_signals`], USR1 reopens the log file, and the server reloads as its superior wants
@@ -121,8 +131,26 @@ pub fn obey(
     handle: ServerHandle,
     superior: Superior,
     companion: Option<Companion>,
-) -> io::Result<()> {
+) -> io::Result<ControlThread> {
     start(handle, Some(superior), companion, |_| true)
+}
+
+/// The control thread of a server; it goes on if this is dropped.
+#[derive(Debug)]
+pub struct ControlThread {
+    stage: Arc<watch::Sender<Stage>>,
+    thread: JoinHandle<()>,
+}
+
+impl ControlThread {
+    /// Ends it, since the server has ended: the companion is told so, and has a second to finish
+    /// what is under way. Signals are not obeyed any more.
+    pub fn end(self) {
+        self.stage.send_replace(Stage::Ended);
+        if self.thread.join().is_err() {
+            tracing::error!("the control thread has panicked");
+        }
+    }
 }
 
 fn start(
@@ -130,7 +158,7 @@ fn start(
     superior: Option<Superior>,
     companion: Option<Companion>,
     takes: impl Fn(Order) -> bool,
-) -> io::Result<()> {
+) -> io::Result<ControlThread> {
     let taken = signals::TABLE.iter().filter(|(_, order)| takes(*order));
     let (read, write) = StdUnixStream::pair()?;
     let taken = taken.map(|(signal, _)| signal);
@@ -143,14 +171,15 @@ fn start(
         let _context = runtime.enter();
         Sources::new(&read, superior.as_ref())?
     };
+    let stage = Arc::new(watch::Sender::new(Stage::Serving));
     let control = Control {
         handle,
         signals: SignalDelivery::with_pipe(read, write, SignalOnly, taken)?,
         superior,
         descent: Descent::None,
-        stage: watch::Sender::new(Stage::Serving),
+        stage: Arc::clone(&stage),
     };
-    std::thread::Builder::new()
+    let thread = std::thread::Builder::new()
         .name("control".to_owned())
         .spawn(move || {
             // Where that is forbidden, it is as nice as the others.
@@ -159,7 +188,7 @@ fn start(
                 tracing::error!("the server obeys no signals any more: {error}");
             }
         })?;
-    Ok(())
+    Ok(ControlThread { stage, thread })
 }
 
 /// What the runtime waits on. What it brings is read from elsewhere: from the signals' own end, and
@@ -195,17 +224,27 @@ fn run(
 ) -> io::Result<()> {
     let tasks = LocalSet::new();
     tasks.spawn_local(watchdog::watch(control.handle.clone()));
-    if let Some(companion) = companion {
-        let stage = control.stage.subscribe();
+    let mut stage = control.stage.subscribe();
+    let companion = companion.map(|companion| {
+        let companion = companion(stage.clone());
+        // In a task of its own: its panic would be its end, and nobody else's.
         tasks.spawn_local(async move {
-            // In a task of its own: its panic would be its end, and nobody else's.
-            let companion = tokio::task::spawn_local(companion(stage));
-            if let Err(error) = companion.await {
+            if let Err(error) = tokio::task::spawn_local(companion).await {
                 tracing::error!("what ran beside the server's control has failed: {error}");
             }
-        });
-    }
-    tasks.block_on(runtime, control.run(sources))
+        })
+    });
+    tasks.block_on(runtime, async move {
+        tokio::select! {
+            outcome = control.run(sources) => return outcome,
+            _ = stage.wait_for(|stage| *stage == Stage::Ended) => {}
+        }
+        if let Some(companion) = companion {
+            // Its failure was told.
+            let _ = timeout(LAST_WORDS_MAX, companion).await;
+        }
+        Ok(())
+    })
 }
 
 struct Control {
@@ -213,7 +252,7 @@ struct Control {
     signals: SignalDelivery<StdUnixStream, SignalOnly>,
     superior: Option<Superior>,
     descent: Descent,
-    stage: watch::Sender<Stage>,
+    stage: Arc<watch::Sender<Stage>>,
 }
 
 impl Control {
@@ -221,14 +260,15 @@ impl Control {
     async fn run(mut self, sources: Sources) -> io::Result<()> {
         let Sources { woken, mail } = sources;
         loop {
+            let signals = self.pending_signals(&woken);
             // Mail first: it may say what a signal after it is about.
             for _ in 0..MAIL_AT_ONCE {
-                match self.next_mail(mail.as_ref())? {
+                match self.next_mail(mail.as_ref(), !signals.is_empty())? {
                     Some((sender, words)) => self.read(sender, &words),
                     None => break,
                 }
             }
-            for signal in self.pending_signals(&woken) {
+            for signal in signals {
                 if let Some(order) = signals::order_of(signal) {
                     self.carry_out(order, signals::name_of(signal));
                 }
@@ -257,11 +297,20 @@ impl Control {
         signals
     }
 
-    /// The next mail, if there is some; read inside of `try_io` as well.
-    fn next_mail(&self, socket: Option<&UnixDatagram>) -> io::Result<Option<(u32, String)>> {
+    /// The next mail, if there is some; read inside of `try_io` as well. That knows only of what the
+    /// runtime has seen; mail that was sent `just_now`, before a signal, is looked for in the mailbox
+    /// itself.
+    fn next_mail(
+        &self,
+        socket: Option<&UnixDatagram>,
+        just_now: bool,
+    ) -> io::Result<Option<(u32, String)>> {
         let (Some(Superior::Master(mailbox)), Some(socket)) = (&self.superior, socket) else {
             return Ok(None);
         };
+        if just_now {
+            return mailbox.receive();
+        }
         let received = socket.try_io(Interest::READABLE, || {
             mailbox.receive()?.ok_or(io::ErrorKind::WouldBlock.into())
         });
@@ -318,6 +367,7 @@ impl Control {
             return;
         }
         if words == notify::REPLACED {
+            self.handle.set_replaced();
             return self.move_on(Stage::Replaced);
         }
         let Some(config) = launch::config_in_words(words) else {
@@ -372,7 +422,46 @@ fn reopen(signal: &str) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
     use super::*;
+    use crate::metrics::latency::Codes;
+
+    /// A control thread that takes no signals, of a server without shards.
+    fn control_with(companion: Companion) -> ControlThread {
+        let codes = Codes::new([]);
+        let handle = ServerHandle::new(Vec::new(), codes, Config::default());
+        start(handle, None, Some(companion), |_| false).unwrap()
+    }
+
+    #[test]
+    fn a_companion_does_what_is_left_to_do_before_the_thread_ends() {
+        let (done, is_done) = mpsc::channel();
+        let control = control_with(Box::new(move |mut stage| {
+            Box::pin(async move {
+                stage
+                    .wait_for(|stage| *stage == Stage::Ended)
+                    .await
+                    .unwrap();
+                yield_now().await;
+                done.send(()).unwrap();
+            })
+        }));
+        control.end();
+        is_done.try_recv().unwrap();
+    }
+
+    #[test]
+    fn a_companion_that_does_not_finish_is_waited_for_no_longer_than_a_second() {
+        let control = control_with(Box::new(|_stage| Box::pin(std::future::pending())));
+        let began = std::time::Instant::now();
+        control.end();
+        let took = began.elapsed();
+        assert!(
+            took >= LAST_WORDS_MAX && took < LAST_WORDS_MAX * 10,
+            "{took:?}"
+        );
+    }
 
     #[test]
     fn each_signal_makes_more_haste() {

@@ -47,6 +47,8 @@ pub struct ServerHandle {
     in_force: Arc<Mutex<Config>>,
     /// Somebody has told the server to drain or stop.
     goes_down: Arc<AtomicBool>,
+    /// Another process accepts connections on the same sockets.
+    is_replaced: Arc<AtomicBool>,
 }
 
 impl ServerHandle {
@@ -56,6 +58,7 @@ impl ServerHandle {
             codes: Arc::new(codes),
             in_force: Arc::new(Mutex::new(in_force)),
             goes_down: Arc::default(),
+            is_replaced: Arc::default(),
         }
     }
 
@@ -156,6 +159,17 @@ impl ServerHandle {
     /// Whether the server was told to drain or stop.
     pub fn goes_down(&self) -> bool {
         self.goes_down.load(Ordering::Relaxed)
+    }
+
+    /// Says that another process accepts connections on the same sockets: operators who still reach
+    /// this one are told that connections are accepted, also while this server drains.
+    pub fn set_replaced(&self) {
+        self.is_replaced.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether [`set_replaced`](Self::set_replaced) was called.
+    pub fn is_replaced(&self) -> bool {
+        self.is_replaced.load(Ordering::Relaxed)
     }
 
     /// Has the server drain: no new connections, GOAWAY to those that there are, requests are

@@ -44,6 +44,24 @@ fn a_drain_can_be_announced_before_it_begins() {
 }
 
 #[test]
+fn who_has_connected_when_another_process_takes_over_is_answered_that_it_is_ready() {
+    let server = builder().start().unwrap();
+    let admin = Admin::of(&server);
+    let mut early = Connection::to(admin.address);
+    // Accepted after the early one.
+    assert_eq!(get(admin.address, "/readyz").status, 200);
+    server.handle().drain();
+    assert_eq!(get(admin.address, "/readyz").status, 503);
+    server.handle().set_replaced();
+    admin.handle.retire();
+    let answer = early.ask("GET", "/readyz");
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.headers["connection"], "close");
+    early.expect_end();
+    admin.join();
+}
+
+#[test]
 fn one_that_retires_accepts_nobody_and_ends() {
     let server = builder().start().unwrap();
     let admin = Admin::of(&server);

@@ -1,6 +1,7 @@
 //! Connections of the admin server: how many, how long, and how much of a request.
 
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,8 +11,10 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use super::activity::{Activity, Asked, Seen};
 use super::{Site, router};
 
 /// Connections at once; further ones wait in the backlog.
@@ -30,6 +33,10 @@ const HEAD_LINES_MAX: usize = 64;
 
 /// A connection ends after so long, between two requests.
 const AGE_MAX: Duration = Duration::from_mins(1);
+
+/// A request that is to be expected when a connection is to end has to have come by then: the rest of
+/// one that has begun, or the first.
+const LAST_REQUEST_MAX: Duration = Duration::from_secs(1);
 
 /// An answer that is under way when a connection is to end may take so long.
 const LAST_ANSWER_MAX: Duration = Duration::from_secs(5);
@@ -96,7 +103,15 @@ async fn holding(place: OwnedSemaphorePermit, connection: impl Future<Output = (
 }
 
 async fn serve_one(stream: TcpStream, router: Router, mut retired: watch::Receiver<bool>) {
-    let service = TowerToHyperService::new(router);
+    let activity = Arc::new(Activity::new());
+    let service = Asked {
+        router: TowerToHyperService::new(router),
+        activity: Arc::clone(&activity),
+    };
+    let stream = Seen {
+        stream,
+        activity: Arc::clone(&activity),
+    };
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_MAX)
@@ -106,8 +121,8 @@ async fn serve_one(stream: TcpStream, router: Router, mut retired: watch::Receiv
     let mut connection = std::pin::pin!(connection);
     let outcome = tokio::select! {
         outcome = connection.as_mut() => outcome,
-        () = sleep(AGE_MAX) => end(connection).await,
-        () = until_retired(&mut retired) => end(connection).await,
+        () = sleep(AGE_MAX) => end(connection, &activity).await,
+        () = until_retired(&mut retired) => end(connection, &activity).await,
     };
     if let Err(error) = outcome {
         // Whatever a peer does wrong: it is told what can be told.
@@ -115,10 +130,26 @@ async fn serve_one(stream: TcpStream, router: Router, mut retired: watch::Receiv
     }
 }
 
-type Connection = http1::Connection<TokioIo<TcpStream>, TowerToHyperService<Router>>;
+type Connection = http1::Connection<TokioIo<Seen>, Asked>;
 
-/// Ends a connection after the answer that is under way.
-async fn end(mut connection: std::pin::Pin<&mut Connection>) -> hyper::Result<()> {
+/// Ends a connection after the answer that is owed. hyper alone would close one that has not asked
+/// yet, even if its first request has come and was not read.
+async fn end(mut connection: Pin<&mut Connection>, activity: &Activity) -> hyper::Result<()> {
+    activity.end_with_the_next_answer();
+    tokio::select! {
+        biased;
+        outcome = connection.as_mut() => return outcome,
+        // What the kernel has of a request is read first.
+        () = yield_now() => {}
+    }
+    if activity.owes_an_answer() {
+        tokio::select! {
+            outcome = connection.as_mut() => return outcome,
+            asked = timeout(LAST_REQUEST_MAX, activity.asked()) => if asked.is_err() {
+                return Ok(());
+            }
+        }
+    }
     connection.as_mut().graceful_shutdown();
     // One that takes no answer is dropped.
     timeout(LAST_ANSWER_MAX, connection).await.unwrap_or(Ok(()))
@@ -144,9 +175,24 @@ mod tests {
     /// Serves one connection with a page of a megabyte; `ask` is the client. The clock is made up: it
     /// goes on by itself when nothing else does.
     fn with_client<Ask: Future<Output = ()>>(ask: impl FnOnce(TcpStream) -> Ask) {
+        with_client_and_end(Clock::MadeUp, async |client, _retired| ask(client).await);
+    }
+
+    #[derive(Clone, Copy, PartialEq)]
+    enum Clock {
+        /// For what takes long; where the host is slow to carry bytes, it may take longer.
+        MadeUp,
+        Real,
+    }
+
+    /// Likewise; the client can have the server retire.
+    fn with_client_and_end<Ask: Future<Output = ()>>(
+        clock: Clock,
+        ask: impl FnOnce(TcpStream, watch::Sender<bool>) -> Ask,
+    ) {
         let runtime = Builder::new_current_thread()
             .enable_all()
-            .start_paused(true)
+            .start_paused(clock == Clock::MadeUp)
             .build()
             .unwrap();
         runtime.block_on(async {
@@ -158,7 +204,7 @@ mod tests {
             let router = Router::new().route("/", get(async || "x".repeat(1 << 20)));
             let retired = watch::Sender::new(false);
             let served = serve_one(stream, router, retired.subscribe());
-            tokio::join!(served, ask(client));
+            tokio::join!(served, ask(client, retired));
         });
     }
 
@@ -245,6 +291,71 @@ mod tests {
             assert_eq!(read(&client).await, 0);
             let took = began.elapsed();
             assert!(took >= HEAD_MAX && took < HEAD_MAX * 2, "{took:?}");
+        });
+    }
+
+    /// Reads until the end; gives back what came.
+    async fn read_to_end(client: &TcpStream) -> String {
+        let mut text = String::new();
+        let mut bytes = vec![0; 1 << 16];
+        loop {
+            client.readable().await.unwrap();
+            match client.try_read(&mut bytes) {
+                Ok(0) => return text,
+                Ok(count) => text.push_str(std::str::from_utf8(&bytes[..count]).unwrap()),
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+            }
+        }
+    }
+
+    #[test]
+    fn a_first_request_is_answered_though_the_server_retires_before_it_is_read() {
+        for asks_later in [false, true] {
+            with_client_and_end(Clock::Real, async |client, retired| {
+                if !asks_later {
+                    client.try_write(REQUEST).unwrap();
+                }
+                retired.send_replace(true);
+                if asks_later {
+                    for _ in 0..9 {
+                        yield_now().await;
+                    }
+                    client.try_write(REQUEST).unwrap();
+                }
+                let answer = read_to_end(&client).await;
+                assert!(answer.starts_with("HTTP/1.1 200"), "{answer:.100}");
+                // One that is under way already can't say so any more.
+                let is_last = answer.contains("connection: close\r\n");
+                assert!(is_last || !asks_later, "{answer:.300}");
+            });
+        }
+    }
+
+    #[test]
+    fn a_first_request_is_not_waited_for_long_when_the_server_retires() {
+        for half in ["", "GET / HT"] {
+            with_client_and_end(Clock::MadeUp, async |client, retired| {
+                client.try_write(half.as_bytes()).unwrap();
+                retired.send_replace(true);
+                let began = Instant::now();
+                assert_eq!(read_to_end(&client).await, "");
+                let took = began.elapsed();
+                assert!((LAST_REQUEST_MAX..HEAD_MAX).contains(&took), "{took:?}");
+            });
+        }
+    }
+
+    #[test]
+    fn a_connection_that_was_answered_and_is_quiet_ends_at_once_when_the_server_retires() {
+        with_client_and_end(Clock::Real, async |client, retired| {
+            client
+                .try_write(b"HEAD / HTTP/1.1\r\nHost: here\r\n\r\n")
+                .unwrap();
+            assert!(read(&client).await > 0);
+            let began = Instant::now();
+            retired.send_replace(true);
+            assert_eq!(read_to_end(&client).await, "");
+            assert!(began.elapsed() < LAST_REQUEST_MAX, "{:?}", began.elapsed());
         });
     }
 }
