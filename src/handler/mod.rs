@@ -9,6 +9,9 @@
 //! Both get the state of their shard, which a factory makes on the shard's own thread: it needs
 //! neither `Send` nor a lock.
 //!
+//! Both come in a second kind, for messages that are declared with [`message!`](crate::message):
+//! they get the message itself, and a body that is none is answered before it comes to them.
+//!
 //! Pure: this module knows bytes and futures, no socket, clock or executor.
 
 mod context;
@@ -16,6 +19,7 @@ pub(crate) mod panic;
 mod reply;
 mod router;
 mod task;
+mod typed;
 
 pub(crate) use context::Exchange;
 pub use context::{ConnectionId, Context, Request};

@@ -20,9 +20,10 @@ use crate::config::{Config, ConfigError, Limits};
 use crate::handler::{Context, Reply, Request, Router, panic};
 use crate::metrics::Counters;
 use crate::metrics::latency::Codes;
+use crate::protocol::Message;
 use crate::shard::mesh::{Mesh, mesh};
 use crate::shard::run::{self, Control, Order, Tuning};
-use crate::shard::{Loads, Message};
+use crate::shard::{Loads, Message as Mail};
 use crate::sys::{Doorbell, cpus, host};
 
 /// The server could not start.
@@ -140,6 +141,35 @@ impl<S: 'static> ServerBuilder<S> {
     {
         if !self.router.async_handler(code, handler) {
             self.duplicate = Some(code);
+        }
+        self
+    }
+
+    /// Has a synchronous handler answer the message `M`, under its code; see
+    /// [`message!`](crate::message). A body that is not the message is answered by ERROR BAD_BODY
+    /// with a sentence that says what is wrong.
+    #[must_use]
+    pub fn message_handler<M, F>(mut self, handler: F) -> Self
+    where
+        M: Message,
+        F: Fn(&S, Context<'_>, M::In<'_>) -> Reply + Send + Sync + 'static,
+    {
+        if !self.router.message_handler::<M, F>(handler) {
+            self.duplicate = Some(M::CODE);
+        }
+        self
+    }
+
+    /// The same with an asynchronous handler, an `async |state, request, message| ...`: the message
+    /// borrows from the request.
+    #[must_use]
+    pub fn async_message_handler<M, F>(mut self, handler: F) -> Self
+    where
+        M: Message,
+        F: AsyncFn(Rc<S>, &Request, M::In<'_>) -> Reply + Send + Sync + 'static,
+    {
+        if !self.router.async_message_handler::<M, F>(handler) {
+            self.duplicate = Some(M::CODE);
         }
         self
     }
@@ -313,7 +343,7 @@ impl Drop for Server {
 struct Plan<S> {
     number: usize,
     loads: Arc<Loads>,
-    mesh: Mesh<Message<OwnedFd>>,
+    mesh: Mesh<Mail<OwnedFd>>,
     orders: mpsc::Receiver<Order>,
     cpu: Option<usize>,
     listeners: Vec<TcpListener>,

@@ -75,6 +75,12 @@ impl BodyWriter<'_> {
     pub fn put(&mut self, bytes: &[u8]) {
         self.out.extend_from_slice(bytes);
     }
+
+    /// Appends so many zero bytes to the body.
+    #[inline]
+    pub fn put_zeros(&mut self, bytes: usize) {
+        self.out.resize(self.out.len() + bytes, 0);
+    }
 }
 
 fn frame_length(body_bytes: usize) -> Result<u16, BodyTooLong> {

@@ -1,4 +1,5 @@
-//! The ERROR message: which request failed, why, and a sentence for people.
+//! ERROR: why a request failed, and the frame that says so. The body, for those who receive one, is
+//! [`ErrorBody`](super::ErrorBody).
 
 use super::codes;
 use super::encoder::encode_with;
@@ -114,53 +115,10 @@ pub fn encode_error(out: &mut Vec<u8>, answered: u16, reason: Reason, text: &str
 const FIXED_BYTES: usize = 4;
 const TEXT_BYTES_MAX: usize = BODY_BYTES_MAX - FIXED_BYTES;
 
-/// The body of an ERROR frame, for those who receive one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ErrorBody<'a> {
-    /// The code of the frame that it answers.
-    pub answered: u16,
-    /// The reason's number: a newer server may know more reasons than this code does.
-    pub reason: u16,
-    /// For people; may be empty.
-    pub text: &'a str,
-}
-
-/// The body of an ERROR frame is not one: the peer's mistake.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the body of an ERROR frame must be two 16-bit numbers and UTF-8 text")]
-pub struct MalformedError;
-
-impl<'a> ErrorBody<'a> {
-    /// Reads the body of an ERROR frame.
-    ///
-    /// # Errors
-    ///
-    /// [`MalformedError`] if it is too short or its text is not UTF-8.
-    pub fn parse(body: &'a [u8]) -> Result<ErrorBody<'a>, MalformedError> {
-        let (fixed, text) = body
-            .split_first_chunk::<FIXED_BYTES>()
-            .ok_or(MalformedError)?;
-        let [a0, a1, r0, r1] = *fixed;
-        Ok(ErrorBody {
-            answered: u16::from_be_bytes([a0, a1]),
-            reason: u16::from_be_bytes([r0, r1]),
-            text: std::str::from_utf8(text).map_err(|_| MalformedError)?,
-        })
-    }
-
-    /// The reason's name, or its number where the name is not known.
-    pub fn reason_name(&self) -> String {
-        Reason::from_number(self.reason).map_or_else(
-            || self.reason.to_string(),
-            |reason| reason.name().to_owned(),
-        )
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::HEADER_BYTES;
+    use crate::protocol::{ErrorBody, HEADER_BYTES};
 
     #[test]
     fn an_error_frame_matches_the_published_vector() {
@@ -196,8 +154,15 @@ mod tests {
 
     #[test]
     fn a_body_that_is_no_error_is_told_apart() {
-        assert_eq!(ErrorBody::parse(b"\0\x01\0"), Err(MalformedError));
-        assert_eq!(ErrorBody::parse(b"\0\x01\0\x03\xff"), Err(MalformedError));
+        let problem = |body| ErrorBody::parse(body).unwrap_err().to_string();
+        assert_eq!(
+            problem(b"\0\x01\0"),
+            "the reason of ErrorBody takes 2 bytes, but the body has only 1 left"
+        );
+        assert_eq!(
+            problem(b"\0\x01\0\x03\xff"),
+            "the text of ErrorBody must be UTF-8 text"
+        );
         let unknown = ErrorBody::parse(b"\0\x01\x01\0").unwrap();
         assert_eq!(unknown.reason_name(), "256");
     }

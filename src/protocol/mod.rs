@@ -11,15 +11,28 @@
 //! ```
 //!
 //! All integers are big-endian. `length` counts header and body; `checksum` is the CRC-32 of the
-//! body alone.
+//! body alone. What a body holds is declared with [`message!`](crate::message); those of the protocol
+//! itself are in [`messages`].
+
+#[macro_use]
+mod message;
 
 pub mod codes;
 mod decoder;
 mod encoder;
 mod errors;
+mod field;
 mod frame;
+pub mod messages;
+mod secret;
 
 pub use decoder::{Decoded, Decoder, Frames, decode};
 pub use encoder::{BodyTooLong, BodyWriter, encode, encode_with};
-pub use errors::{ErrorBody, MalformedError, Reason, encode_error};
+pub use errors::{Reason, encode_error};
+pub use field::{BodyReader, Counted, Field, FieldProblem, Padded, Text, Zeros};
 pub use frame::{BODY_BYTES_MAX, FRAME_BYTES_MAX, Frame, HEADER_BYTES, checksum};
+#[doc(hidden)]
+pub use message::rest_comes_last;
+pub use message::{BodyError, EncodeError, Message, ReadFields, Request, encode_message};
+pub use messages::ErrorBody;
+pub use secret::Secret;

@@ -49,6 +49,9 @@ const ROOMS: [Room; 15] = [
     room("sys", Imports::Only(&[]), Pure::Nothing),
 ];
 
+/// Macros that a room exports, which the language puts at the crate's root, and that room.
+const EXPORTED_MACROS: [(&str, &str); 1] = [("message", "protocol")];
+
 /// What no pure file may import, even where the arrows would let it.
 const IMPURE_MODULES: [&[&str]; 3] = [&["sys"], &["shard", "run"], &["doctor", "look"]];
 
@@ -174,6 +177,8 @@ mod tests {
             src/process/worker.rs | use crate::doctor::x; | process may not import doctor
             src/cli/serve.rs      | use crate::Arguments; | cli may not import main
             src/lib.rs            | pub use corelane::cli::x; | lib may not import cli
+            src/sys/ring.rs       | crate::message! {} | sys may not import protocol
+            src/apps/topics.rs    | crate::message! {} | fine
             src/sys/ring.rs       | macro_rules! m { () => { $crate::protocol::X } } | sys may not import protocol
             src/shard/run.rs      | use crate::{handler, metrics, protocol, config, sys}; | fine
             src/cli/serve.rs      | use corelane::{Server, process::worker}; use super::x; | fine

@@ -5,7 +5,9 @@ use std::fs;
 use std::path::Path;
 
 use crate::scan::{self, Scan};
-use crate::{CLOCK, IMPURE_MODULES, IMPURE_PATHS, IMPURE_WORDS, PURE_PATHS, TOP_LEVEL};
+use crate::{
+    CLOCK, EXPORTED_MACROS, IMPURE_MODULES, IMPURE_PATHS, IMPURE_WORDS, PURE_PATHS, TOP_LEVEL,
+};
 use crate::{Imports, Pure, ROOMS, Room, VAGUE_NAMES};
 
 pub(crate) fn find_room(name: &str) -> Option<usize> {
@@ -68,9 +70,9 @@ impl<'a> File<'a> {
             ("crate" | "corelane", _) => "lib",
             _ => return None,
         };
-        path.get(1)
-            .and_then(|name| find_room(name))
-            .or_else(|| find_room(root))
+        let name = path.get(1).map_or("", String::as_str);
+        let exported = EXPORTED_MACROS.iter().find(|(macro_, _)| *macro_ == name);
+        find_room(exported.map_or(name, |(_, room)| room)).or_else(|| find_room(root))
     }
 }
 
