@@ -100,7 +100,7 @@ mod sys;
 pub use glommio;
 
 pub use config::Config;
-pub use handler::{ConnectionId, Context, Reply, Request};
+pub use handler::{ConnectionId, Context, Local, PushError, Reply, Request, RunError};
 pub use process::handle::{ReloadError, ServerHandle};
 pub use process::worker::{ServeError, Server, ServerBuilder, StartError};
 

@@ -106,7 +106,7 @@ impl<'a> EchoShard<'a> {
                 1,
                 settings,
                 router,
-                Rc::new(()),
+                |_| Rc::new(()),
             ),
             now_us: 0,
         }

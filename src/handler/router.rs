@@ -5,14 +5,18 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::context::{Context, Request};
+use super::context::{ConnectionId, Context, Request};
 use super::reply::Reply;
+use crate::metrics::CloseCause;
 
 /// An asynchronous handler at work.
 pub(crate) type HandlerFuture = Pin<Box<dyn Future<Output = Reply>>>;
 
 type SyncHandler<S> = dyn Fn(&S, Context<'_>, &[u8]) -> Reply + Send + Sync;
 type AsyncHandler<S> = dyn Fn(Rc<S>, Request) -> HandlerFuture + Send + Sync;
+
+type OpenHook<S> = dyn Fn(&S, ConnectionId) + Send + Sync;
+type CloseHook<S> = dyn Fn(&S, ConnectionId, CloseCause) + Send + Sync;
 
 pub(crate) enum Handler<S> {
     Sync(Arc<SyncHandler<S>>),
@@ -23,12 +27,18 @@ pub(crate) enum Handler<S> {
 /// the handlers get is the shard's own.
 pub struct Router<S> {
     table: Vec<Option<Handler<S>>>,
+    on_open: Vec<Arc<OpenHook<S>>>,
+    on_close: Vec<Arc<CloseHook<S>>>,
 }
 
 impl<S: 'static> Router<S> {
     /// A table without handlers.
     pub fn new() -> Router<S> {
-        Router { table: Vec::new() }
+        Router {
+            table: Vec::new(),
+            on_open: Vec::new(),
+            on_close: Vec::new(),
+        }
     }
 
     /// Has a synchronous handler answer the requests with this code. Returns whether the code was
@@ -51,6 +61,29 @@ impl<S: 'static> Router<S> {
             Box::pin(handler(state, request))
         };
         self.set(code, Handler::Async(Arc::new(boxed)))
+    }
+
+    /// Has a function called once for each connection that is opened, on its shard, before its first
+    /// frame is handled. Several are called in the order in which they were given.
+    pub fn on_open(&mut self, hook: impl Fn(&S, ConnectionId) + Send + Sync + 'static) {
+        self.on_open.push(Arc::new(hook));
+    }
+
+    /// Has a function called once for each connection that was opened, on its shard, when it is over.
+    /// Nothing that is pushed to it reaches it any more.
+    pub fn on_close(
+        &mut self,
+        hook: impl Fn(&S, ConnectionId, CloseCause) + Send + Sync + 'static,
+    ) {
+        self.on_close.push(Arc::new(hook));
+    }
+
+    pub(crate) fn open_hooks(&self) -> &[Arc<OpenHook<S>>] {
+        &self.on_open
+    }
+
+    pub(crate) fn close_hooks(&self) -> &[Arc<CloseHook<S>>] {
+        &self.on_close
     }
 
     fn set(&mut self, code: u16, handler: Handler<S>) -> bool {
@@ -84,6 +117,8 @@ impl<S> Clone for Router<S> {
     fn clone(&self) -> Self {
         Router {
             table: self.table.clone(),
+            on_open: self.on_open.clone(),
+            on_close: self.on_close.clone(),
         }
     }
 }

@@ -132,6 +132,18 @@ pub struct Counters {
     pub overloaded: u64,
     /// Panics of handlers.
     pub handler_panics: u64,
+    /// Frames that handlers and others pushed, and that were queued for their connections.
+    pub pushes: u64,
+    /// Frames that were pushed to connections that were gone, or ended.
+    pub stale_pushes: u64,
+    /// Pushes, broadcasts and functions for shards that were refused, because too much waited.
+    pub errands_refused: u64,
+    /// Functions that ran for handlers and others.
+    pub runs: u64,
+    /// Panics of those.
+    pub run_panics: u64,
+    /// Panics of hooks.
+    pub hook_panics: u64,
     /// Replies of asynchronous handlers whose connection was gone.
     pub late_replies: u64,
     /// Completions of operations on connections that were gone.

@@ -17,9 +17,9 @@ use super::handle::ServerHandle;
 use super::listeners;
 use super::placement::{PlacementError, place};
 use crate::config::{Config, ConfigError, Limits};
-use crate::handler::{Context, Reply, Request, Router, panic};
-use crate::metrics::Counters;
+use crate::handler::{ConnectionId, Context, Local, Reply, Request, Router, panic};
 use crate::metrics::latency::Codes;
+use crate::metrics::{CloseCause, Counters};
 use crate::protocol::Message;
 use crate::shard::mesh::{Mesh, mesh};
 use crate::shard::run::{self, Control, Order, Tuning};
@@ -99,10 +99,12 @@ pub struct ServeError {
     reason: String,
 }
 
+type Factory<S> = dyn Fn(Local<S>) -> S + Send + Sync;
+
 /// Puts a server together; see [`Server::builder`].
 pub struct ServerBuilder<S> {
     config: Config,
-    factory: Arc<dyn Fn(usize) -> S + Send + Sync>,
+    factory: Arc<Factory<S>>,
     router: Router<S>,
     duplicate: Option<u16>,
     listeners: Option<Vec<TcpListener>>,
@@ -171,6 +173,30 @@ impl<S: 'static> ServerBuilder<S> {
         if !self.router.async_message_handler::<M, F>(handler) {
             self.duplicate = Some(M::CODE);
         }
+        self
+    }
+
+    /// Has a function called once for each connection that is opened, on its shard, before its first
+    /// frame is handled. Several are called in the order in which they were given; a panic in one is
+    /// logged and counted.
+    #[must_use]
+    pub fn on_open<F>(mut self, hook: F) -> Self
+    where
+        F: Fn(&S, ConnectionId) + Send + Sync + 'static,
+    {
+        self.router.on_open(hook);
+        self
+    }
+
+    /// Has a function called once for each connection that was opened, on its shard, when it is over,
+    /// with the cause of its end; as for [`ServerBuilder::on_open`]. Nothing that is pushed to it
+    /// reaches it any more. If a shard fails, it is not called for the connections that go with it.
+    #[must_use]
+    pub fn on_close<F>(mut self, hook: F) -> Self
+    where
+        F: Fn(&S, ConnectionId, CloseCause) + Send + Sync + 'static,
+    {
+        self.router.on_close(hook);
         self
     }
 
@@ -263,12 +289,13 @@ impl Server {
     }
 
     /// A server whose handlers get the state of their shard. The factory makes one for each shard,
-    /// on the shard's own thread, given the shard's number: the state needs neither `Send` nor a
-    /// lock.
+    /// on the shard's own thread: the state needs neither `Send` nor a lock. It is given the shard's
+    /// [`Local`], which knows its number, and which handlers need to push to other connections or to
+    /// have functions run on other shards: keep it in the state for that.
     pub fn builder_with_state<S, F>(config: Config, factory: F) -> ServerBuilder<S>
     where
         S: 'static,
-        F: Fn(usize) -> S + Send + Sync + 'static,
+        F: Fn(Local<S>) -> S + Send + Sync + 'static,
     {
         ServerBuilder {
             config,
@@ -348,7 +375,7 @@ struct Plan<S> {
     cpu: Option<usize>,
     listeners: Vec<TcpListener>,
     config: Config,
-    factory: Arc<dyn Fn(usize) -> S + Send + Sync>,
+    factory: Arc<Factory<S>>,
     router: Router<S>,
     handle: ServerHandle,
     report: mpsc::Sender<Result<(), StartError>>,
@@ -396,7 +423,7 @@ impl<S: 'static> Plan<S> {
                 tuning: Tuning::from(&self.config),
                 orders: self.orders,
                 router: self.router,
-                state: Rc::new((self.factory)(self.number)),
+                factory: move |local| (self.factory)(local),
                 listeners: self.listeners,
                 controls: Arc::clone(&self.handle.controls),
             };

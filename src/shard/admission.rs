@@ -116,6 +116,10 @@ impl<I: Io, S: 'static> Shard<I, S> {
             }
             Message::Present(address) => self.addresses.count(address),
             Message::Departed(address) => self.addresses.release(address),
+            Message::Answer(answer) => self.take_answer(answer),
+            Message::Push { .. } | Message::Broadcast { .. } | Message::Run(_) => {
+                self.arrive_at_lane(message);
+            }
         }
     }
 
@@ -197,6 +201,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
                 .insert(Connection::new(arrival, self.now_us))
             {
                 tracing::debug!(connection = %id, %peer, "accepted");
+                self.tell_opened(id);
                 self.say_goaway(id);
                 self.settle(id);
             }

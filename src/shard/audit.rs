@@ -46,6 +46,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
         if placed < self.connections.len() + self.waiting.len() {
             return Err(format!("only {placed} connections were placed here"));
         }
+        self.audit_errands()?;
         self.audit_lists()
     }
 

@@ -109,6 +109,10 @@ pub(super) struct Connection<Socket> {
     /// When the peer last took something of what was queued, or when something was queued for a
     /// peer that had taken all.
     pub(super) progress_at_us: u64,
+    /// While `only_pushes`: since when the peer has been quiet, but for taking what was pushed.
+    pub(super) quiet_since_us: u64,
+    /// Nothing but pushes was queued since all that came before was taken and no frame came.
+    pub(super) only_pushes: bool,
     /// In `Ending` and `Lingering`: when it is closed at the latest. `u64::MAX` leaves it to the
     /// end of a stop.
     pub(super) close_by_us: u64,
@@ -169,6 +173,8 @@ impl<Socket> Connection<Socket> {
             charge: Charge::default(),
             frame_at_us: now_us,
             progress_at_us: now_us,
+            quiet_since_us: now_us,
+            only_pushes: false,
             close_by_us: u64::MAX,
             timer_at_us: u64::MAX,
         }
@@ -189,8 +195,18 @@ impl<Socket> Connection<Socket> {
     pub(super) fn took_frames(&mut self, count: u64, now_us: u64) {
         if count > 0 {
             self.frame_at_us = now_us;
+            self.only_pushes = false;
             self.framed = true;
             self.traffic.frames_received += count;
+        }
+    }
+
+    /// Something is about to be pushed. To take that is no word of the peer's own, so it does not keep
+    /// it from being idle.
+    pub(super) fn note_push(&mut self) {
+        if !self.only_pushes && self.outbound.bytes() == 0 {
+            self.only_pushes = true;
+            self.quiet_since_us = self.frame_at_us.max(self.progress_at_us);
         }
     }
 
@@ -226,7 +242,11 @@ impl<Socket> Connection<Socket> {
         settings: &Settings,
         draining_since_us: Option<u64>,
     ) -> Option<(u64, CloseCause)> {
-        let quiet_since_us = self.frame_at_us.max(self.progress_at_us);
+        let quiet_since_us = if self.only_pushes {
+            self.quiet_since_us.max(self.frame_at_us)
+        } else {
+            self.frame_at_us.max(self.progress_at_us)
+        };
         let idle = settings
             .idle_us
             .map(|idle_us| (quiet_since_us + idle_us, CloseCause::Idle));

@@ -274,6 +274,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
             self.ledger.charge(&mut connection.charge, 0);
             tracing::debug!(connection = %id, peer = %connection.peer, %cause, "closed");
             self.counters.count_close(cause);
+            self.tell_closed(id, cause);
             let arrival = Arrival {
                 socket: connection.socket,
                 peer: connection.peer,

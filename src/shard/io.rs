@@ -14,7 +14,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Deref;
 
-use crate::handler::{ConnectionId, HandlerOutcome, HandlerTask};
+use crate::handler::{Answer, ConnectionId, HandlerOutcome, HandlerTask, Run};
 
 /// What a shard needs of the world.
 pub trait Io {
@@ -29,6 +29,11 @@ pub trait Io {
     /// Whether messages for other shards wait because they were told faster than they listen. The
     /// shard then accepts nothing that would make more of them.
     fn is_congested(&self) -> bool;
+
+    /// Whether another shard has ended, so that nothing that it is told arrives any more.
+    fn is_gone(&self, _shard: u16) -> bool {
+        false
+    }
 
     /// Whether connections wait at a listener to be accepted. No accept is in flight there.
     fn somebody_waits(&self, _listener: usize) -> bool {
@@ -168,7 +173,8 @@ pub struct Arrival<Socket> {
     pub(super) counted: bool,
 }
 
-/// What shards tell one another. None of it is on the way of a message of a client's.
+/// What shards tell one another. None of it is on the way of a request and its reply, unless a
+/// handler asks for it.
 #[derive(Debug)]
 pub enum Message<Socket> {
     /// To the shard that counts the connections of the peer's address: one more arrived.
@@ -185,6 +191,22 @@ pub enum Message<Socket> {
     Present(IpAddr),
     /// To the shard that counts the connections of this address: one of them is gone.
     Departed(IpAddr),
+    /// To a connection's shard: a whole frame for it.
+    Push {
+        /// The connection, which may be gone.
+        to: ConnectionId,
+        /// The frame.
+        frame: Vec<u8>,
+    },
+    /// A whole frame for all connections that are open.
+    Broadcast {
+        /// The frame.
+        frame: Vec<u8>,
+    },
+    /// A function to run on the state.
+    Run(Run),
+    /// To the shard that wanted a function run: what came of it.
+    Answer(Answer),
 }
 
 impl<Socket> Message<Socket> {
@@ -198,6 +220,10 @@ impl<Socket> Message<Socket> {
             Message::Placed(arrival) => Message::Placed(arrival.with_socket(other)),
             Message::Present(address) => Message::Present(address),
             Message::Departed(address) => Message::Departed(address),
+            Message::Push { to, frame } => Message::Push { to, frame },
+            Message::Broadcast { frame } => Message::Broadcast { frame },
+            Message::Run(run) => Message::Run(run),
+            Message::Answer(answer) => Message::Answer(answer),
         }
     }
 }

@@ -198,6 +198,13 @@ impl<M> Mesh<M> {
         }
     }
 
+    /// Whether a shard's end is gone: nothing that is sent to it arrives any more.
+    pub(crate) fn is_gone(&self, to: u16) -> bool {
+        let outbox = self.outboxes.get(usize::from(to));
+        let queue = outbox.and_then(|outbox| outbox.queue.as_ref());
+        queue.is_none_or(Producer::is_abandoned)
+    }
+
     /// Whether messages wait for room: then take on nothing that makes more of them.
     #[inline]
     pub(crate) fn is_congested(&self) -> bool {

@@ -5,7 +5,8 @@
 //! a simulation plugs in whatever it likes, with a clock of its own, and so tries thousands of
 //! connection lifetimes a second.
 //!
-//! One turn: take the completions that are there (a bounded number) and handle each, go on with the
+//! One turn: carry out what was asked for between turns, take the completions that are there (a
+//! bounded number) and handle each, with what its handlers ask for right behind it, go on with the
 //! connections that had their share of the last turn and with those that are to be brought in line
 //! with other settings, see to the timers that have lapsed, then start
 //! one send for every connection that has something to send and none in flight. Nothing recurses:
@@ -19,7 +20,9 @@ mod balance;
 mod connection;
 mod dispatch;
 mod ending;
+mod errands;
 mod flood;
+mod hooks;
 mod io;
 mod ledger;
 mod marks;
@@ -51,6 +54,7 @@ use self::addresses::Addresses;
 use self::admission::Listener;
 use self::answers::Answers;
 use self::connection::{Connection, Multishot, Phase};
+use self::errands::Lanes;
 use self::ledger::Ledger;
 use self::outbound::SpareBuffers;
 use self::recorder::Recorder;
@@ -58,7 +62,7 @@ use self::reload::Widest;
 use self::slab::Slab;
 use self::snapshot::Census;
 use self::timer::Wheel;
-use crate::handler::{ConnectionId, HandlerOutcome, Router};
+use crate::handler::{ConnectionId, Desk, HandlerOutcome, Local, Router};
 use crate::metrics::latency::Codes;
 use crate::metrics::{CloseCause, Counters};
 
@@ -96,6 +100,10 @@ pub struct Shard<I: Io, S> {
     has_room: bool,
     /// Asynchronous handlers at work.
     handlers: usize,
+    /// Where handlers leave their errands.
+    desk: Rc<Desk>,
+    /// Errands that are being carried out.
+    lanes: Lanes<I::Socket>,
     completions: Vec<Completion<I::Socket, I::Received>>,
     /// The connections that have something to send.
     sending: Vec<ConnectionId>,
@@ -154,19 +162,23 @@ pub struct Turn {
 }
 
 impl<I: Io, S: 'static> Shard<I, S> {
-    /// The shard of this number among those of `loads`, with so many listeners.
+    /// The shard of this number among those of `loads`, with so many listeners. `state` makes what
+    /// its handlers get.
     pub fn new(
         io: I,
         (number, loads): (u16, Arc<Loads>),
         listeners: usize,
         settings: Settings,
         router: Router<S>,
-        state: Rc<S>,
+        state: impl FnOnce(Local<S>) -> Rc<S>,
     ) -> Shard<I, S> {
+        let desk = Desk::new(number, loads.shards(), settings.frame_bytes_max);
         Shard {
             io,
             number,
-            state,
+            state: state(Local::new(Rc::clone(&desk))),
+            desk,
+            lanes: Lanes::default(),
             listeners: (0..listeners).map(|_| Listener::default()).collect(),
             waiting: VecDeque::new(),
             connections: Slab::new(number, settings.connections_max),
@@ -213,8 +225,14 @@ impl<I: Io, S: 'static> Shard<I, S> {
         self.counters.turns += 1;
         self.counters.completions += completions.len() as u64;
         self.note_backlog(completions.len() < COMPLETIONS_PER_TURN);
+        self.lanes.begin_turn();
+        self.look_at_others();
+        self.see_to_errands();
         for completion in completions.drain(..) {
             self.complete(completion);
+            if self.desk.has_errands() {
+                self.carry_out_errands();
+            }
         }
         self.completions = completions;
         for id in deferred {
@@ -222,14 +240,18 @@ impl<I: Io, S: 'static> Shard<I, S> {
                 connection.deferred = false;
                 self.go_on(id);
             }
+            if self.desk.has_errands() {
+                self.carry_out_errands();
+            }
         }
         let is_revising = self.revise() | self.go_on_with_census();
         self.see_to_timers();
         self.go_down();
         self.accept_where_there_is_room();
+        self.see_to_errands();
         self.start_sends();
         Turn {
-            worked: worked || is_revising || !self.deferred.is_empty(),
+            worked: worked || is_revising || !self.deferred.is_empty() || self.is_on_errands(),
             wake_at_us: self.wake_at_us(),
             stopped: self.has_stopped(),
         }
@@ -263,6 +285,11 @@ impl<I: Io, S: 'static> Shard<I, S> {
     /// Asynchronous handlers at work.
     pub fn handlers(&self) -> usize {
         self.handlers
+    }
+
+    /// Where its handlers leave their errands.
+    pub(crate) fn desk(&self) -> &Rc<Desk> {
+        &self.desk
     }
 
     /// The shard's way to the world.
@@ -370,6 +397,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
         let took_us = self.now_us.saturating_sub(connection.handler_began_us);
         // The peer could not but wait: it is not idle from its own last frame on.
         connection.frame_at_us = self.now_us;
+        connection.only_pushes = false;
         let queued_bytes = connection.outbound.bytes();
         let mut end = None;
         let code = outcome.code;

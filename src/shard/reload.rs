@@ -54,6 +54,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
             self.flood_limit = self.flood_limit.wrapping_add(1);
         }
         self.widest = self.widest.or(Widest::of(&settings));
+        self.desk.set_frame_bytes_max(settings.frame_bytes_max);
         self.settings = settings;
         self.unrevised = Some(0);
         for at in 0..self.waiting.len() {

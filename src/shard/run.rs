@@ -34,7 +34,7 @@ use self::parking::Parking;
 use self::ring_io::RingIo;
 use super::mesh::Mesh;
 use super::{Loads, Message, Pace, Shard, Snapshot, Turn};
-use crate::handler::Router;
+use crate::handler::{Local, Router};
 use crate::metrics::{Counters, MEASURES};
 use crate::sys::clock::Clock;
 use crate::sys::{Wakeup, host, socket};
@@ -58,7 +58,7 @@ const GUARD_US: u64 = 10_000;
 const GATHER_US: u64 = 500;
 
 /// What it takes to run a shard.
-pub(crate) struct Start<S> {
+pub(crate) struct Start<S, F> {
     pub(crate) number: u16,
     pub(crate) loads: Arc<Loads>,
     pub(crate) mesh: Mesh<Message<OwnedFd>>,
@@ -66,7 +66,8 @@ pub(crate) struct Start<S> {
     /// The other end of this shard's control.
     pub(crate) orders: mpsc::Receiver<Order>,
     pub(crate) router: Router<S>,
-    pub(crate) state: Rc<S>,
+    /// Makes the state of its handlers.
+    pub(crate) factory: F,
     pub(crate) listeners: Vec<TcpListener>,
     /// Those of all shards.
     pub(crate) controls: Arc<Vec<Control>>,
@@ -79,7 +80,10 @@ pub(crate) struct Start<S> {
 /// # Errors
 ///
 /// What the kernel says against the ring or a listener.
-pub(crate) async fn run<S: 'static>(start: Start<S>, ready: impl FnOnce()) -> io::Result<Counters> {
+pub(crate) async fn run<S: 'static>(
+    start: Start<S, impl FnOnce(Local<S>) -> S>,
+    ready: impl FnOnce(),
+) -> io::Result<Counters> {
     let listeners = start.listeners.len();
     let listening = start.listeners.iter().map(TcpListener::try_clone);
     let listening = listening.collect::<io::Result<Vec<_>>>()?;
@@ -101,15 +105,15 @@ pub(crate) async fn run<S: 'static>(start: Start<S>, ready: impl FnOnce()) -> io
         start.mesh,
     )?;
     let finished = Rc::clone(&io.finished);
-    let parking = Parking::new(wakeup.clone(), finished)?;
     let mut shard = Shard::new(
         io,
         (start.number, start.loads),
         listeners,
         settings,
         start.router,
-        start.state,
+        |local| Rc::new((start.factory)(local)),
     );
+    let parking = Parking::new(wakeup.clone(), finished, Rc::clone(shard.desk()))?;
     shard.show_pulse(Arc::clone(&control.pulse));
     let mut runner = Runner {
         clock: Clock::start(),
@@ -329,8 +333,9 @@ impl Runner {
         turn: Turn,
         now_us: u64,
     ) -> io::Result<()> {
-        // Handlers at work have better use for the core than looking.
-        let handling = shard.handlers() > 0;
+        // Handlers at work have better use for the core than looking. Who waits for an answer of
+        // another shard is looked after likewise: that shard may end.
+        let handling = shard.handlers() > 0 || shard.calls() > 0;
         let idle_since_us = *self.idle_since_us.get_or_insert(now_us);
         let guard_at_us = handling.then_some(now_us + GUARD_US);
         let wake_at_us = [turn.wake_at_us, guard_at_us]

@@ -77,14 +77,9 @@ fn a_slow_reader_has_all_of_a_stop() {
 
 fn with_one_connection(settings: Settings, router: Router<()>) -> Shard<Still, ()> {
     let loads = Arc::new(Loads::new(1));
-    let mut shard = Shard::new(
-        Still::default(),
-        (0, loads),
-        1,
-        settings,
-        router,
-        Rc::new(()),
-    );
+    let mut shard = Shard::new(Still::default(), (0, loads), 1, settings, router, |_| {
+        Rc::new(())
+    });
     shard.turn(0);
     shard.io.completions.push(Completion::Accepted {
         listener: 0,
@@ -297,14 +292,9 @@ fn a_drain_lets_in_who_is_on_the_way_whichever_shard_counts_the_address() {
     for address in ["10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1", "10.0.0.4:1"] {
         let loads = Arc::new(Loads::new(2));
         let io = Still::default();
-        let mut shard = Shard::new(
-            io,
-            (0, loads),
-            1,
-            settings.clone(),
-            Router::new(),
-            Rc::new(()),
-        );
+        let mut shard = Shard::new(io, (0, loads), 1, settings.clone(), Router::new(), |_| {
+            Rc::new(())
+        });
         shard.turn(0);
         shard.drain(1);
         accept(&mut shard, address, 1);

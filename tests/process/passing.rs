@@ -9,7 +9,7 @@ use std::time::Duration;
 use corelane::client::Client;
 use corelane::config::Override;
 use corelane::protocol::codes;
-use corelane::{Config, Server, apps};
+use corelane::{Config, Local, Server, apps};
 use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::support::{BINARY, DEADLINE, Running, Site, ping};
@@ -118,8 +118,8 @@ fn a_socket_that_does_not_listen_does_when_all_shards_are_up_and_not_before() {
     let keep = silent.try_clone().unwrap();
     let listens = move || SockRef::from(&keep).is_listener().unwrap();
     let probe = silent.try_clone().unwrap();
-    let server = Server::builder_with_state(two_shards(), move |shard| {
-        if shard == 1 {
+    let server = Server::builder_with_state(two_shards(), move |local: Local<()>| {
+        if local.shard() == 1 {
             // The other has long come up.
             thread::sleep(Duration::from_millis(100));
             assert!(!SockRef::from(&probe).is_listener().unwrap());
@@ -135,7 +135,9 @@ fn a_socket_that_does_not_listen_does_when_all_shards_are_up_and_not_before() {
 fn a_socket_that_does_not_listen_never_does_for_a_server_that_does_not_come_up() {
     let silent = silent();
     let keep = silent.try_clone().unwrap();
-    let server = Server::builder_with_state(two_shards(), |shard| assert_ne!(shard, 1));
+    let server = Server::builder_with_state(two_shards(), |local: Local<()>| {
+        assert_ne!(local.shard(), 1);
+    });
     let error = server.listeners(vec![silent]).start().unwrap_err();
     assert!(error.to_string().starts_with("shard 1"), "{error}");
     assert!(!SockRef::from(&keep).is_listener().unwrap());

@@ -8,7 +8,7 @@ use std::time::Duration;
 use corelane::client::{Client, ClientError, Reply as ClientReply};
 use corelane::metrics::CloseCause;
 use corelane::protocol::{HEADER_BYTES, Reason, codes};
-use corelane::{Server, ServerHandle, StartError, apps};
+use corelane::{Local, Server, ServerHandle, StartError, apps};
 
 use crate::support::backlogged::Backlogged;
 use crate::support::gate::{self, Passing};
@@ -153,7 +153,9 @@ fn an_address_in_use_is_refused_and_nothing_is_left_running() {
 #[test]
 fn a_factory_that_panics_is_a_shard_that_did_not_start() {
     for broken in [0, 1] {
-        let factory = move |shard| assert_ne!(shard, broken, "no state for this one");
+        let factory = move |local: Local<()>| {
+            assert_ne!(local.shard(), broken, "no state for this one");
+        };
         let error = Server::builder_with_state(config(2), factory)
             .start()
             .unwrap_err();

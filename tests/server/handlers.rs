@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use corelane::protocol::{HEADER_BYTES, Reason, codes};
-use corelane::{Context, Reply, Request, Server, apps};
+use corelane::{Context, Local, Reply, Request, Server, apps};
 
 use crate::support::gate::{self, Passing};
 use crate::support::library::{address_of, builder, builder_with, config, stopped};
@@ -169,7 +169,8 @@ fn every_shard_has_a_state_of_its_own() {
 
     let made = Arc::new(Mutex::new(Vec::new()));
     let makes = Arc::clone(&made);
-    let server = Server::builder_with_state(config(2), move |shard| {
+    let server = Server::builder_with_state(config(2), move |local: Local<State>| {
+        let shard = local.shard();
         let thread = thread::current();
         makes
             .lock()

@@ -329,7 +329,7 @@ impl FakeIo {
                 let arrived_at = link.arrived_at;
                 self.judge_choice(arrived_at, to);
             }
-            Message::Present(_) | Message::Departed(_) => {}
+            _ => {}
         }
         let due_us = self.due_us();
         self.network.mesh.send(self.shard, to, due_us, message);

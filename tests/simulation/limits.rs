@@ -217,7 +217,7 @@ pub(crate) fn connection_bytes() -> usize {
     *BYTES.get_or_init(|| {
         let settings = Settings::from(&corelane::Config::default());
         let shard = (0, Arc::new(Loads::new(1)));
-        let mut shard = Shard::new(Single, shard, 1, settings, Router::new(), Rc::new(()));
+        let mut shard = Shard::new(Single, shard, 1, settings, Router::new(), |_| Rc::new(()));
         shard.turn(0);
         shard.memory_bytes()
     })

@@ -344,7 +344,7 @@ impl Mesh {
         match &message {
             Message::Departed(address) => *self.on_their_way.entry(*address).or_default() += 1,
             Message::Present(address) => *self.on_their_way.entry(*address).or_default() -= 1,
-            Message::Arrived { .. } | Message::Placed(_) => {}
+            _ => {}
         }
         self.queues[to][from].push_back((due_us, message));
     }
@@ -372,7 +372,7 @@ impl Mesh {
                 *self.on_their_way.entry(*address).or_default() += 1;
                 self.presented.push(*address);
             }
-            Message::Arrived { .. } | Message::Placed(_) => {}
+            _ => {}
         }
         Some(message)
     }

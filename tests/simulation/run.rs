@@ -332,6 +332,6 @@ fn shard(
         scenario.listeners,
         (**settings).clone(),
         router(),
-        Rc::clone(state),
+        |_local| Rc::clone(state),
     )
 }

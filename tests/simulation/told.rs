@@ -50,7 +50,7 @@ impl FakeIo {
                     self.network.links[arrival.socket.0].place = Place::At(self.shard);
                     self.count_if_it_is_not(arrival.socket.0);
                 }
-                Message::Present(_) | Message::Departed(_) => {}
+                _ => {}
             },
             Completion::Received { id, result, more } => {
                 let turn = self.network.turn;

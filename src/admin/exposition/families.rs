@@ -35,7 +35,7 @@ const fn gauge(name: &'static str, help: &'static str, read: fn(&ShardTotals) ->
 }
 
 #[rustfmt::skip] // a table, one metric a line or two
-const OF_SHARD: [OfShard; 34] = [
+const OF_SHARD: [OfShard; 40] = [
     gauge("corelane_connections_open", "Connections that are open, or not quite closed yet.",
         |shard| float(shard.gauges.connections)),
     gauge("corelane_connections_waiting", "Connections that wait for room.",
@@ -92,6 +92,18 @@ const OF_SHARD: [OfShard; 34] = [
         |shard| float(shard.mesh.received)),
     counter("corelane_mesh_messages_overflowed_total", "Messages to other shards that found no room in the queue, and waited.",
         |shard| float(shard.mesh.overflowed)),
+    counter("corelane_pushes_total", "Frames that were pushed to connections, and queued for them.",
+        |shard| float(shard.counters.pushes)),
+    counter("corelane_stale_pushes_total", "Frames that were pushed to connections that were gone, or ended.",
+        |shard| float(shard.counters.stale_pushes)),
+    counter("corelane_errands_refused_total", "Pushes, broadcasts and functions for shards that were refused because too much waited.",
+        |shard| float(shard.counters.errands_refused)),
+    counter("corelane_functions_run_total", "Functions that the shard ran for handlers and others.",
+        |shard| float(shard.counters.runs)),
+    counter("corelane_function_panics_total", "Panics of those functions.",
+        |shard| float(shard.counters.run_panics)),
+    counter("corelane_hook_panics_total", "Panics of hooks.",
+        |shard| float(shard.counters.hook_panics)),
     gauge("corelane_handlers_running", "Asynchronous handlers at work.",
         |shard| float(shard.gauges.handlers)),
     counter("corelane_handler_panics_total", "Panics of handlers.",

@@ -11,23 +11,33 @@ use std::time::Duration;
 use glommio::io::{PollState, PollableFd};
 use glommio::timer::Timer;
 
-use crate::handler::{ConnectionId, HandlerOutcome};
+use crate::handler::{ConnectionId, Desk, HandlerOutcome};
 use crate::sys::Wakeup;
 
-/// Where a shard sleeps: on its eventfd, and on the handlers that finish meanwhile.
+/// Where a shard sleeps: on its eventfd, and on the handlers that finish, or leave errands,
+/// meanwhile.
 pub(super) struct Parking {
     wakeup: PollableFd<Wakeup>,
     /// The poll of the eventfd.
     poll: PollState,
     finished: Rc<Finished>,
+    desk: Rc<Desk>,
 }
 
 impl Parking {
-    pub(super) fn new(wakeup: Wakeup, finished: Rc<Finished>) -> io::Result<Parking> {
+    pub(super) fn new(
+        wakeup: Wakeup,
+        finished: Rc<Finished>,
+        desk: Rc<Desk>,
+    ) -> io::Result<Parking> {
+        // By the eventfd, since whoever leaves an errand may be a task that nobody looks after.
+        let alarm = wakeup.clone();
+        desk.set_alarm(move || alarm.wake());
         Ok(Parking {
             wakeup: PollableFd::new(wakeup).map_err(io::Error::from)?,
             poll: PollState::new(),
             finished,
+            desk,
         })
     }
 
@@ -44,12 +54,13 @@ impl Parking {
             wakeup,
             poll,
             finished,
+            desk,
         } = self;
         let woken = poll_fn(|cx| {
             if let Poll::Ready(readable) = wakeup.poll_readable(cx, poll) {
                 return Poll::Ready(readable.map(|()| true));
             }
-            if finished.any() || timer.as_mut().poll(cx).is_ready() {
+            if finished.any() || !desk.arm() || timer.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Ok(false));
             }
             finished.waker.replace(Some(cx.waker().clone()));

@@ -245,6 +245,10 @@ impl Io for RingIo {
         self.mesh.is_congested()
     }
 
+    fn is_gone(&self, shard: u16) -> bool {
+        self.mesh.is_gone(shard)
+    }
+
     fn somebody_waits(&self, listener: usize) -> bool {
         self.ring.somebody_waits(listener)
     }

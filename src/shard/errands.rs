@@ -1,0 +1,345 @@
+//! Errands of handlers: carried out here, or told to the shards that they are for.
+//!
+//! What the shard's own handlers want waits at their desk; what other shards and the world outside
+//! want comes as messages. Either is a lane: what is in it is done in its order, so much a turn. A
+//! broadcast goes over the slots of all connections, a part of them a turn, and what comes behind it
+//! waits. So of what one sender sends to one connection, nothing overtakes anything.
+
+use std::any::Any;
+use std::collections::VecDeque;
+
+use super::Shard;
+use super::connection::Phase;
+use super::io::{Io, Message, Operation};
+use crate::handler::{Answer, Asker, ConnectionId, Errand, Outcome, Run, RunError, Shared};
+use crate::metrics::CloseCause;
+
+/// Errands of the shard's own that are carried out in one turn: some hundred microseconds, where
+/// none of them is a function that takes long.
+const ERRANDS_PER_TURN: usize = 4096;
+
+/// Slots that a broadcast goes over in one turn: as many connections as a turn serves else.
+const SLOTS_PER_TURN: usize = 512;
+
+/// Messages of others that wait behind a broadcast, from which on it goes over more slots than that.
+const ARRIVED_MAX: usize = 4096;
+
+/// What came from others and is to be done, in order.
+#[derive(Debug)]
+pub(super) struct Lanes<Socket> {
+    own: Lane,
+    others: Lane,
+    arrived: VecDeque<Message<Socket>>,
+    errands_left: usize,
+    /// Something was carried out in this turn.
+    worked: bool,
+}
+
+/// How far a lane is with a broadcast.
+#[derive(Debug, Default)]
+struct Lane {
+    sweep: Option<Sweep>,
+    slots_left: usize,
+}
+
+/// A broadcast on its way over the slots.
+#[derive(Debug)]
+struct Sweep {
+    frame: Shared,
+    next_slot: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    Own,
+    Others,
+}
+
+impl<Socket> Lanes<Socket> {
+    fn lane(&mut self, whose: Whose) -> &mut Lane {
+        match whose {
+            Whose::Own => &mut self.own,
+            Whose::Others => &mut self.others,
+        }
+    }
+
+    /// A turn begins.
+    #[inline]
+    pub(super) fn begin_turn(&mut self) {
+        self.errands_left = ERRANDS_PER_TURN;
+        self.own.slots_left = SLOTS_PER_TURN;
+        self.others.slots_left = SLOTS_PER_TURN;
+        self.worked = false;
+    }
+
+    /// Messages of others that wait.
+    pub(super) fn arrived(&self) -> usize {
+        self.arrived.len()
+    }
+
+    #[inline]
+    pub(super) fn is_idle(&self) -> bool {
+        self.own.sweep.is_none() && self.others.sweep.is_none() && self.arrived.is_empty()
+    }
+}
+
+impl<Socket> Default for Lanes<Socket> {
+    fn default() -> Self {
+        Lanes {
+            own: Lane::default(),
+            others: Lane::default(),
+            arrived: VecDeque::new(),
+            errands_left: 0,
+            worked: false,
+        }
+    }
+}
+
+impl<I: Io, S: 'static> Shard<I, S> {
+    /// Whether handlers have left errands that were not carried out.
+    #[inline]
+    pub fn has_errands(&self) -> bool {
+        self.desk.has_errands()
+    }
+
+    /// Functions on other shards, or on this one, whose answers are awaited.
+    pub fn calls(&self) -> usize {
+        self.desk.calls.unanswered()
+    }
+
+    /// Goes on with what waits in both lanes.
+    pub(super) fn see_to_errands(&mut self) {
+        if !self.lanes.is_idle() {
+            self.go_on_with_arrived();
+        }
+        if self.desk.has_errands() || self.lanes.own.sweep.is_some() {
+            self.carry_out_errands();
+        }
+        self.counters.errands_refused += self.desk.take_refused();
+    }
+
+    /// Whether errands were carried out in this turn, or are left for the next one.
+    pub(super) fn is_on_errands(&self) -> bool {
+        self.lanes.worked || self.desk.has_errands() || !self.lanes.is_idle()
+    }
+
+    /// Ends the calls of shards that have ended since, and lets handlers know whether there is room
+    /// for messages to others.
+    pub(super) fn look_at_others(&mut self) {
+        self.desk.set_congested(self.io.is_congested());
+        if self.desk.calls.unanswered() > 0 {
+            let (io, number) = (&self.io, self.number);
+            let is_gone = |shard| shard != number && io.is_gone(shard);
+            self.desk.calls.end_where(is_gone);
+        }
+    }
+
+    /// Carries out what handlers have left, in order, as far as this turn's share goes.
+    #[cold]
+    pub(super) fn carry_out_errands(&mut self) {
+        loop {
+            if !self.sweep_on(Whose::Own) || self.lanes.errands_left == 0 {
+                break;
+            }
+            let Some(errand) = self.desk.take() else {
+                break;
+            };
+            self.lanes.errands_left -= 1;
+            self.lanes.worked = true;
+            self.carry_out(errand);
+        }
+        self.desk.set_congested(self.io.is_congested());
+    }
+
+    fn carry_out(&mut self, errand: Errand) {
+        match errand {
+            Errand::Push { to, frame } if to.shard == self.number => self.push(to, &frame),
+            Errand::Push { to, frame } => self.tell(to.shard, Message::Push { to, frame }),
+            Errand::PushShared { to, frame } if to.shard == self.number => {
+                self.push_shared(to, &frame);
+            }
+            Errand::PushShared { to, frame } => {
+                let frame = frame.bytes().to_vec();
+                self.tell(to.shard, Message::Push { to, frame });
+            }
+            Errand::Broadcast { frame } => {
+                let own = self.number;
+                for shard in (0..self.loads.shards()).filter(|&shard| shard != own) {
+                    let frame = frame.clone();
+                    self.tell(shard, Message::Broadcast { frame });
+                }
+                self.begin_sweep(Whose::Own, frame);
+            }
+            Errand::Run { shard, run } if shard == self.number => self.run(run),
+            Errand::Run { shard, run } => self.tell(shard, Message::Run(run)),
+        }
+    }
+
+    /// Tells another shard something, unless it has ended.
+    fn tell(&mut self, shard: u16, message: Message<I::Socket>) {
+        if !self.io.is_gone(shard) {
+            return self.io.submit(Operation::Tell { shard, message });
+        }
+        self.desk.note_gone(shard);
+        match message {
+            Message::Run(run) => self.answer_call(run.asker(), Err(RunError::Gone)),
+            _ => self.counters.stale_pushes += 1,
+        }
+    }
+
+    /// Another shard, or somebody outside, wants something done.
+    pub(super) fn arrive_at_lane(&mut self, message: Message<I::Socket>) {
+        self.lanes.arrived.push_back(message);
+        self.go_on_with_arrived();
+    }
+
+    /// Somebody outside the shards wants this done: as if another shard did. Call it between turns;
+    /// the next one goes on with it.
+    pub fn take_in_from_outside(&mut self, message: Message<I::Socket>) {
+        self.lanes.arrived.push_back(message);
+    }
+
+    fn go_on_with_arrived(&mut self) {
+        loop {
+            if self.lanes.arrived.len() > ARRIVED_MAX {
+                self.lanes.others.slots_left = usize::MAX;
+            }
+            if !self.sweep_on(Whose::Others) {
+                return;
+            }
+            let Some(message) = self.lanes.arrived.pop_front() else {
+                return;
+            };
+            self.lanes.worked = true;
+            match message {
+                Message::Push { to, frame } => self.push(to, &frame),
+                Message::Broadcast { frame } => self.begin_sweep(Whose::Others, frame),
+                Message::Run(run) => self.run(run),
+                other => self.told(other),
+            }
+        }
+    }
+
+    fn begin_sweep(&mut self, whose: Whose, frame: Vec<u8>) {
+        let frame = Shared::new(frame, self.desk.shared_bytes());
+        self.lanes.lane(whose).sweep = Some(Sweep {
+            frame,
+            next_slot: 0,
+        });
+    }
+
+    /// Goes on with a lane's broadcast, if it has one. Gives back whether it has none any more.
+    fn sweep_on(&mut self, whose: Whose) -> bool {
+        let lane = self.lanes.lane(whose);
+        let Some(mut sweep) = lane.sweep.take() else {
+            return true;
+        };
+        let slots = self.connections.slots();
+        let end = sweep.next_slot.saturating_add(lane.slots_left).min(slots);
+        lane.slots_left -= end - sweep.next_slot;
+        self.lanes.worked = true;
+        for slot in sweep.next_slot..end {
+            let id = u32::try_from(slot).ok();
+            if let Some(id) = id.and_then(|slot| self.connections.id_at(slot))
+                && self.is_open(id)
+            {
+                self.push_shared(id, &sweep.frame);
+            }
+        }
+        sweep.next_slot = end;
+        let is_done = end == slots;
+        if !is_done {
+            self.lanes.lane(whose).sweep = Some(sweep);
+        }
+        is_done
+    }
+
+    fn is_open(&mut self, id: ConnectionId) -> bool {
+        let connection = self.connections.get_mut(id);
+        connection.is_some_and(|connection| connection.phase == Phase::Open)
+    }
+
+    fn push_shared(&mut self, to: ConnectionId, frame: &Shared) {
+        self.push(to, frame.bytes());
+    }
+
+    /// Queues a frame for a connection, unless that is gone or ends.
+    fn push(&mut self, to: ConnectionId, frame: &[u8]) {
+        let open = self.connections.get_mut(to);
+        let Some(connection) = open.filter(|connection| connection.phase == Phase::Open) else {
+            self.counters.stale_pushes += 1;
+            return;
+        };
+        connection.note_push();
+        let mut queue = connection.outbound.take_queue(&mut self.spare);
+        queue.extend_from_slice(frame);
+        connection.outbound.put_queue(queue, &mut self.spare);
+        connection.traffic.frames_sent += 1;
+        self.counters.frames_sent += 1;
+        self.counters.pushes += 1;
+        self.close_beyond_max(to);
+        self.close_if_it_takes_too_much(to);
+        self.settle(to);
+    }
+
+    /// Short of memory, whoever holds more than its part of all there is, and is pushed more, is
+    /// closed: so all of them together hold no more than they may, and a frame each.
+    fn close_if_it_takes_too_much(&mut self, id: ConnectionId) {
+        if self.ledger.has_room(0) {
+            return;
+        }
+        let part_bytes = self.settings.memory_bytes_max / self.connections.len().max(1);
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        let queued_bytes = connection.outbound.bytes();
+        if queued_bytes.max(connection.charge.bytes) > part_bytes {
+            self.close(id, CloseCause::SlowConsumer);
+        }
+    }
+
+    fn run(&mut self, run: Run) {
+        let state: &dyn Any = &*self.state;
+        let (result, asker) = run.run(state);
+        let outcome = result.unwrap_or_else(|panicked| {
+            self.counters.run_panics += 1;
+            tracing::error!(
+                shard = self.number,
+                panic = panicked.message,
+                backtrace = panicked.backtrace,
+                "a function that was to run on this shard panicked"
+            );
+            Err(RunError::Panicked)
+        });
+        self.counters.runs += 1;
+        self.answer_call(asker, outcome);
+    }
+
+    /// Gives an outcome to whoever wants it. That needs no room: it was there for the question.
+    fn answer_call(&mut self, asker: Asker, outcome: Outcome) {
+        match asker {
+            Asker::Nobody => {}
+            Asker::Call(shard, call) if shard == self.number => self.desk.calls.end(call, outcome),
+            Asker::Call(shard, call) => {
+                let message = Message::Answer(Answer { call, outcome });
+                self.io.submit(Operation::Tell { shard, message });
+            }
+        }
+    }
+
+    /// Another shard answers a call of this one.
+    pub(super) fn take_answer(&mut self, answer: Answer) {
+        self.lanes.worked = true;
+        self.desk.calls.end(answer.call, answer.outcome);
+    }
+
+    /// What does not add up among errands, if anything.
+    pub(super) fn audit_errands(&self) -> Result<(), String> {
+        self.desk.audit()?;
+        let most = ARRIVED_MAX + super::COMPLETIONS_PER_TURN;
+        if self.lanes.arrived() > most {
+            return Err(format!("{} messages of others wait", self.lanes.arrived()));
+        }
+        Ok(())
+    }
+}
