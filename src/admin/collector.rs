@@ -114,6 +114,10 @@ impl Collector {
     }
 
     async fn ask(&mut self, connections: usize) {
+        if !self.handle.has_started() {
+            // None answers yet, and none is stuck.
+            return;
+        }
         let now = Instant::now();
         self.asked_at = Some(now);
         self.connections_asked = 0;

@@ -27,7 +27,7 @@ use self::admission::Admission;
 use super::PlaneHandle;
 use super::collector::Collector;
 use super::exposition;
-use super::json::{self, About, Status};
+use super::json::{self, About, Life, Status};
 use super::percentiles;
 use super::totals::STEP_US;
 use super::vitals;
@@ -58,13 +58,19 @@ impl Site {
         }
     }
 
-    fn is_draining(&self) -> bool {
-        self.control.is_draining() || self.handle.goes_down()
+    fn life(&self) -> Life {
+        if self.control.is_draining() || self.handle.goes_down() {
+            Life::Draining
+        } else if self.handle.has_started() {
+            Life::Serving
+        } else {
+            Life::Starting
+        }
     }
 
     /// Whether connections are accepted on this server's sockets.
     fn is_ready(&self) -> bool {
-        self.handle.is_replaced() || !self.is_draining()
+        self.handle.is_replaced() || self.life() == Life::Serving
     }
 
     /// `log.stats_seconds`, as it is in force.
@@ -128,10 +134,12 @@ async fn metrics(State(site): State<Arc<Site>>) -> Response {
 
 async fn readyz(State(site): State<Arc<Site>>) -> Response {
     if site.is_ready() {
-        answers::text("ready\n")
-    } else {
-        answers::unavailable("draining: no new connections are accepted\n")
+        return answers::text("ready\n");
     }
+    answers::unavailable(match site.life() {
+        Life::Starting => "starting: no connections are accepted yet\n",
+        _ => "draining: no new connections are accepted\n",
+    })
 }
 
 async fn status(State(site): State<Arc<Site>>) -> Response {
@@ -140,7 +148,7 @@ async fn status(State(site): State<Arc<Site>>) -> Response {
     let about = About {
         pid: std::process::id(),
         uptime_us: now_us,
-        is_draining: site.is_draining(),
+        life: site.life(),
     };
     let (totals, connections) = (collector.totals(), collector.connections());
     answers::json(&Status::new(about, totals, connections, now_us))

@@ -6,7 +6,7 @@ mod status;
 
 pub(super) use connections::queued;
 pub(super) use secrets::without_secrets;
-pub(super) use status::{About, Status};
+pub(super) use status::{About, Life, Status};
 
 use hdrhistogram::Histogram;
 use serde::Serialize;

@@ -9,7 +9,7 @@
 //! | `/` | the dashboard |
 //! | `/metrics` | Prometheus' text format |
 //! | `/healthz` | 200 while the process lives |
-//! | `/readyz` | 200 while the server accepts connections, 503 while it drains |
+//! | `/readyz` | 200 while the server accepts connections, 503 while it starts or drains |
 //! | `/status` | JSON: what the dashboard shows |
 //! | `/latency` | JSON: latencies by message code, since the start |
 //! | `/latency.hgrm` | HdrHistogram's percentile text of the whole server, in microseconds |
@@ -23,15 +23,20 @@
 //! use corelane::{Config, Server, apps};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let server = Server::builder(Config::default()).handler(1, apps::echo).start()?;
-//! let plane = Plane::new(server.handle(), TcpListener::bind("127.0.0.1:8701")?)?;
-//! let (runtime, handle) = (
-//!     tokio::runtime::Builder::new_current_thread().enable_all().build()?,
-//!     plane.handle(),
-//! );
-//! let thread = std::thread::spawn(move || runtime.block_on(plane.run()));
+//! let listener = TcpListener::bind("127.0.0.1:8701")?;
+//! let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+//! let builder = Server::builder(Config::default()).handler(1, apps::echo);
+//! // Before the shards are up, so that /readyz is answered while they come. Where that does not
+//! // matter, `start` and `Plane::new(server.handle(), listener)` after it do.
+//! let (server, admin) = builder.start_with(|handle| {
+//!     let plane = Plane::new(handle, listener)?;
+//!     let admin = plane.handle();
+//!     let thread = std::thread::spawn(move || runtime.block_on(plane.run()));
+//!     std::io::Result::Ok((admin, thread))
+//! })?;
+//! let (admin, thread) = admin?;
 //! server.wait()?;
-//! handle.retire();
+//! admin.retire();
 //! thread.join().map_err(|_| "the admin server panicked")??;
 //! # Ok(())
 //! # }
@@ -98,7 +103,7 @@ impl PlaneHandle {
 }
 
 impl Plane {
-    /// For the server with this handle, which accepts connections, on this socket, which listens.
+    /// For the server with this handle, which serves or starts, on this socket, which listens.
     ///
     /// # Errors
     ///

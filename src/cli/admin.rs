@@ -7,9 +7,21 @@ use corelane::admin::{Plane, PlaneHandle};
 use corelane::process::control::{Companion, Stage};
 use tokio::sync::watch;
 
-/// Serves operators on this socket, if there is one, and logs the server's figures.
-pub(super) fn companion(handle: ServerHandle, socket: Option<TcpListener>) -> Companion {
-    Box::new(move |stage| Box::pin(serve(handle, socket, stage)))
+/// Serves operators on this socket, if there is one, from this stage on, and logs the server's
+/// figures.
+pub(super) fn companion(
+    handle: ServerHandle,
+    socket: Option<TcpListener>,
+    from: Stage,
+) -> Companion {
+    Box::new(move |mut stage| {
+        Box::pin(async move {
+            // It is told by the end of whoever could tell, too: then this ends as well.
+            if stage.wait_for(|stage| *stage >= from).await.is_ok() {
+                serve(handle, socket, stage).await;
+            }
+        })
+    })
 }
 
 async fn serve(handle: ServerHandle, socket: Option<TcpListener>, stage: watch::Receiver<Stage>) {
@@ -36,7 +48,7 @@ async fn serve(handle: ServerHandle, socket: Option<TcpListener>, stage: watch::
 async fn follow(mut stage: watch::Receiver<Stage>, control: &PlaneHandle) {
     loop {
         match *stage.borrow_and_update() {
-            Stage::Serving => {}
+            Stage::Starting | Stage::Serving => {}
             Stage::GoingDown => control.set_draining(),
             // The socket is another's as well: who asks there is to be answered by that one.
             Stage::Replaced | Stage::Ended => control.retire(),

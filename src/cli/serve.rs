@@ -6,7 +6,7 @@ use std::path::Path;
 
 use clap::Args;
 use corelane::config::{Config, Override, ProcessMode};
-use corelane::process::control::{Companion, Superior};
+use corelane::process::control::{ControlThread, Stage, Superior};
 use corelane::process::listeners::PassedOn;
 use corelane::process::logging::Writing;
 use corelane::process::pid_file::PidFile;
@@ -87,11 +87,9 @@ fn serve_alone(arguments: Arguments, config: Config) -> Result<(), Failure> {
         .map(PidFile::claim)
         .transpose()
         .map_err(Failure::run)?;
-    let (server, companion) = start(config)?;
     let read_config = move || arguments.load().map_err(Failure::into_message);
     let superior = Superior::Operator(Box::new(read_config));
-    let control =
-        control::obey(server.handle(), superior, Some(companion)).map_err(Failure::run)?;
+    let (server, control) = start(config, superior, Stage::Starting)?;
     announce(server.addresses(), server.shards()).map_err(Failure::run)?;
     tell(notify::READY);
     let outcome = server.wait();
@@ -100,8 +98,13 @@ fn serve_alone(arguments: Arguments, config: Config) -> Result<(), Failure> {
 }
 
 /// Takes the sockets that were passed on or opens those of the configuration, becomes the user
-/// that it names, and starts the server that ships; with it comes what serves its operators.
-pub(super) fn start(config: Config) -> Result<(Server, Companion), Failure> {
+/// that it names, and starts the server that ships, which obeys this superior. Operators are
+/// answered from this stage on.
+pub(super) fn start(
+    config: Config,
+    superior: Superior,
+    admin_from: Stage,
+) -> Result<(Server, ControlThread), Failure> {
     let (sockets, admin) = match listeners::passed_on().map_err(Failure::usage)? {
         Some(PassedOn { serving, admin }) if !serving.is_empty() => (serving, admin),
         passed => {
@@ -115,13 +118,17 @@ pub(super) fn start(config: Config) -> Result<(Server, Companion), Failure> {
     };
     identity::take_on(&config.process).map_err(Failure::run)?;
     let server: ServerBuilder<()> = Server::builder(config).listeners(sockets);
-    let server = server
+    let (server, control) = server
         .handler(codes::PING, apps::ping)
         .handler(codes::ECHO, apps::echo)
-        .start()
+        .start_with(|handle| {
+            let companion = super::admin::companion(handle.clone(), admin, admin_from);
+            control::obey(handle, superior, Some(companion))
+        })
         .map_err(start_failure)?;
-    let companion = super::admin::companion(server.handle(), admin);
-    Ok((server, companion))
+    let control = control.map_err(Failure::run)?;
+    control.serving();
+    Ok((server, control))
 }
 
 fn start_failure(error: StartError) -> Failure {

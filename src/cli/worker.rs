@@ -1,6 +1,6 @@
 //! The worker of a master: no command of its own, but what the program is under that title.
 
-use corelane::process::control::{self, Superior};
+use corelane::process::control::{Stage, Superior};
 use corelane::process::handover::CAN_SUCCEED;
 use corelane::process::logging::Writing;
 use corelane::process::notify::{MAILBOX, Mailbox, READY};
@@ -14,12 +14,16 @@ pub(super) fn run() -> Result<(), Failure> {
     logging::start(&config.log, Writing::Queued).map_err(Failure::run)?;
     let (pid, version) = (std::process::id(), env!("CARGO_PKG_VERSION"));
     tracing::info!(pid, version, "the worker starts");
-    let (server, companion) = serve::start(config)?;
     let mailbox = Mailbox::open().map_err(Failure::run)?;
     let mail_to = format!("{MAILBOX}{}", mailbox.address());
     let superior = Superior::Master(mailbox);
-    let control =
-        control::obey(server.handle(), superior, Some(companion)).map_err(Failure::run)?;
+    // Until it serves, operators are answered by the one that does.
+    let admin_from = if launch::succeeds() {
+        Stage::Serving
+    } else {
+        Stage::Starting
+    };
+    let (server, control) = serve::start(config, superior, admin_from)?;
     // Its signal has a handler now.
     identity::tie_to_master().map_err(Failure::run)?;
     daemon::let_go_of_streams().map_err(Failure::run)?;

@@ -17,6 +17,7 @@ use rustix::process::{getppid, setpriority_process};
 use rustix::thread::gettid;
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
+use signal_hook::low_level::emulate_default_handler;
 use tokio::io::Interest;
 use tokio::net::{UnixDatagram, UnixStream};
 use tokio::runtime::Runtime;
@@ -46,6 +47,8 @@ const MAIL_AT_ONCE: usize = 16;
 /// How far the server's life has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
+    /// It starts.
+    Starting,
     /// It serves.
     Serving,
     /// It drains or stops.
@@ -108,7 +111,7 @@ impl Descent {
 }
 
 /// From now on, QUIT drains the server of this handle, INT and TERM stop it, and so does any of
-/// them while it drains. One more stops it at once.
+/// them while it drains. One more stops it at once. While the server starts, each ends the process.
 ///
 /// # Errors
 ///
@@ -143,10 +146,15 @@ pub struct ControlThread {
 }
 
 impl ControlThread {
+    /// Tells the companion that the server serves, if that was made while it started.
+    pub fn serving(&self) {
+        move_on(&self.stage, Stage::Serving);
+    }
+
     /// Ends it, since the server has ended: the companion is told so, and has a second to finish
     /// what is under way. Signals are not obeyed any more.
     pub fn end(self) {
-        self.stage.send_replace(Stage::Ended);
+        move_on(&self.stage, Stage::Ended);
         if self.thread.join().is_err() {
             tracing::error!("the control thread has panicked");
         }
@@ -171,7 +179,10 @@ fn start(
         let _context = runtime.enter();
         Sources::new(&read, superior.as_ref())?
     };
-    let stage = Arc::new(watch::Sender::new(Stage::Serving));
+    let stage = Arc::new(watch::Sender::new(Stage::Starting));
+    if handle.has_started() {
+        move_on(&stage, Stage::Serving);
+    }
     let control = Control {
         handle,
         signals: SignalDelivery::with_pipe(read, write, SignalOnly, taken)?,
@@ -247,6 +258,15 @@ fn run(
     })
 }
 
+/// Never back.
+fn move_on(life: &watch::Sender<Stage>, stage: Stage) {
+    life.send_if_modified(|now| {
+        let moves = *now < stage;
+        *now = stage.max(*now);
+        moves
+    });
+}
+
 struct Control {
     handle: ServerHandle,
     signals: SignalDelivery<StdUnixStream, SignalOnly>,
@@ -269,8 +289,12 @@ impl Control {
                 }
             }
             for signal in signals {
-                if let Some(order) = signals::order_of(signal) {
-                    self.carry_out(order, signals::name_of(signal));
+                match signals::order_of(signal) {
+                    Some(Order::Stop | Order::Quit) if !self.handle.has_started() => {
+                        break_off(signal)?;
+                    }
+                    Some(order) => self.carry_out(order, signals::name_of(signal)),
+                    None => {}
                 }
             }
             // However much there is to read, others have their turn.
@@ -321,21 +345,13 @@ impl Control {
         }
     }
 
-    fn move_on(&self, stage: Stage) {
-        self.stage.send_if_modified(|now| {
-            let moves = *now < stage;
-            *now = stage.max(*now);
-            moves
-        });
-    }
-
     fn carry_out(&mut self, order: Order, signal: &str) {
         match (order, &self.superior) {
             (Order::Stop | Order::Quit, _) => {
                 self.descent = self.descent.after(order);
                 // Before it is done: the process may be gone a moment later.
                 tracing::info!(signal, "{}", self.descent.doing());
-                self.move_on(Stage::GoingDown);
+                move_on(&self.stage, Stage::GoingDown);
                 self.descent.carry_out(&self.handle);
             }
             (Order::Reopen, _) => reopen(signal),
@@ -368,7 +384,7 @@ impl Control {
         }
         if words == notify::REPLACED {
             self.handle.set_replaced();
-            return self.move_on(Stage::Replaced);
+            return move_on(&self.stage, Stage::Replaced);
         }
         let Some(config) = launch::config_in_words(words) else {
             tracing::warn!("words of the master that make no sense were thrown away");
@@ -407,6 +423,15 @@ fn take_over(handle: &ServerHandle, config: Config) -> Result<String, String> {
     } else {
         format!("{} changed in place", changes.keys())
     })
+}
+
+/// Ends this process as the signal does where nobody has taken it: a server that starts has nobody
+/// to see out, and its shards may be long in coming.
+fn break_off(signal: i32) -> io::Result<()> {
+    let name = signals::name_of(signal);
+    tracing::info!(signal = name, "ending while the server starts");
+    logging::flush();
+    emulate_default_handler(signal)
 }
 
 fn reopen(signal: &str) {

@@ -45,6 +45,8 @@ pub struct ServerHandle {
     codes: Arc<Codes>,
     /// Held while a reload is handed out, so that all shards get reloads in one order.
     in_force: Arc<Mutex<Config>>,
+    /// All shards accept connections, or have.
+    has_started: Arc<AtomicBool>,
     /// Somebody has told the server to drain or stop.
     goes_down: Arc<AtomicBool>,
     /// Another process accepts connections on the same sockets.
@@ -57,6 +59,7 @@ impl ServerHandle {
             controls: Arc::new(controls),
             codes: Arc::new(codes),
             in_force: Arc::new(Mutex::new(in_force)),
+            has_started: Arc::default(),
             goes_down: Arc::default(),
             is_replaced: Arc::default(),
         }
@@ -154,6 +157,15 @@ impl ServerHandle {
     pub fn look_at(&self, shard: usize) -> Option<Suspect> {
         let control = self.controls.get(shard)?;
         control.pulse().look(u16::try_from(shard).ok()?)
+    }
+
+    pub(super) fn set_started(&self) {
+        self.has_started.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the server's start is over: all shards accept connections, or have.
+    pub fn has_started(&self) -> bool {
+        self.has_started.load(Ordering::Relaxed)
     }
 
     /// Whether the server was told to drain or stop.

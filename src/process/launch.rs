@@ -22,26 +22,32 @@ pub const WORKER_TITLE: &str = "corelane: worker";
 /// The variable with the words that a master was started with, as JSON.
 pub const WORDS: &str = "CORELANE_WORDS";
 
+/// The variable that is set where another worker serves until the new one is ready.
+const SUCCEEDS: &str = "CORELANE_SUCCEEDS";
+
 /// The variable with what an old program's master has left to the new one, as JSON.
 pub(crate) const ESTATE: &str = "CORELANE_ESTATE";
 
 /// What a worker must not inherit: words for another process than it.
-const NOT_INHERITED: [&str; 7] = [
+const NOT_INHERITED: [&str; 8] = [
     "LISTEN_PID",
     "LISTEN_FDS",
     "LISTEN_FDNAMES",
     notify::VARIABLE,
     "WATCHDOG_PID",
     WORDS,
+    SUCCEEDS,
     ESTATE,
 ];
 
-/// Starts a worker; gives back its process id.
+/// Starts a worker, which `succeeds` another that serves meanwhile or does not; gives back its
+/// process id.
 pub(crate) fn start(
     program: &Path,
     config: &Config,
     holding: &Holding,
     notify_at: &str,
+    succeeds: bool,
 ) -> io::Result<u32> {
     let sockets = holding.sockets();
     let mut environment: Vec<(OsString, OsString)> = std::env::vars_os()
@@ -52,6 +58,9 @@ pub(crate) fn start(
         ("LISTEN_FDNAMES".into(), holding.names().into()),
         (notify::VARIABLE.into(), notify_at.into()),
     ]);
+    if succeeds {
+        environment.push((SUCCEEDS.into(), "1".into()));
+    }
     child::start(Launch {
         program,
         title: WORKER_TITLE,
@@ -59,6 +68,11 @@ pub(crate) fn start(
         stdin: in_memory(&config.to_toml())?.into(),
         passed: &sockets,
     })
+}
+
+/// Whether this worker succeeds another, which serves until this one is ready.
+pub fn succeeds() -> bool {
+    std::env::var_os(SUCCEEDS).is_some()
 }
 
 /// A file in memory with this text, to be read from its start.

@@ -206,6 +206,21 @@ impl<S: 'static> ServerBuilder<S> {
     ///
     /// [`StartError`] says whose mistake it is. Nothing is left running.
     pub fn start(self) -> Result<Server, StartError> {
+        self.start_with(drop).map(|(server, ())| server)
+    }
+
+    /// As [`start`](Self::start), and calls this as soon as there is a handle, before the shards come
+    /// up: an [admin server](crate::admin) that is begun there shows the server while it starts.
+    /// Gives back what it returned, too. If the start fails after the call, the handle
+    /// [goes down](ServerHandle::goes_down).
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`] says whose mistake it is. No shard is left running.
+    pub fn start_with<T>(
+        self,
+        starting: impl FnOnce(ServerHandle) -> T,
+    ) -> Result<(Server, T), StartError> {
         self.config.validate()?;
         if let Some(code) = self.duplicate {
             return Err(StartError::DuplicateHandler { code });
@@ -232,6 +247,7 @@ impl<S: 'static> ServerBuilder<S> {
                 self.config.clone(),
             ),
         };
+        let started_with = starting(server.handle());
         let shards = u16::try_from(placement.len()).unwrap_or(u16::MAX);
         let loads = Arc::new(Loads::new(shards));
         let (report, reports) = mpsc::channel();
@@ -270,7 +286,8 @@ impl<S: 'static> ServerBuilder<S> {
                 Err(mpsc::RecvError) => return Err(server.failed_start()),
             }
         }
-        Ok(server)
+        server.handle.set_started();
+        Ok((server, started_with))
     }
 }
 

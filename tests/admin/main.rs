@@ -21,4 +21,5 @@ mod endpoints;
 mod exactness;
 mod limits;
 mod prometheus;
+mod starting;
 mod stuck;

@@ -1,6 +1,8 @@
 //! Reloads that a running worker, or a server without a master, takes over in place.
 
-use std::net::SocketAddr;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::process::Signal;
 
@@ -239,32 +241,60 @@ fn operators_are_answered_across_reload_upgrade_and_quit() {
         }
     };
     ask("HTTP/1.1 200");
-    configure(2);
-    let said = running.site.succeed(&["reload", "--pid-file", "pid"]);
-    assert!(said.starts_with("reloaded: worker "), "{said}");
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let _over = SetOnDrop(&is_over);
+        // Whoever answers: neither a worker that starts nor one that goes says that it is not ready.
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                ask("HTTP/1.1 200");
+            }
+        });
+        configure(2);
+        let said = running.site.succeed(&["reload", "--pid-file", "pid"]);
+        assert!(said.starts_with("reloaded: worker "), "{said}");
+        running.site.succeed(&["upgrade", "--pid-file", "pid"]);
+    });
     ask("HTTP/1.1 200");
-    running.site.succeed(&["upgrade", "--pid-file", "pid"]);
-    ask("HTTP/1.1 200");
-    // Somebody in the middle of a request keeps the drain from its end.
-    let mut client = running.connect();
-    client.send(codes::ECHO, &[7; 10]).unwrap();
-    client.receive().unwrap();
-    let mut half = std::net::TcpStream::connect(running.address).unwrap();
-    std::io::Write::write_all(&mut half, &[0, 18, 0]).unwrap();
+    // It would keep another one's drain from its end otherwise.
+    running.worker();
+    let half = in_the_middle_of_a_request(running.address);
     running.signal(Signal::QUIT);
     until("readiness ends with the drain", || {
         get(address, "/readyz")
             .starts_with("HTTP/1.1 503")
             .then_some(())
     });
-    drop((half, client));
+    drop(half);
     assert_eq!(running.ended().0, Some(0));
+}
+
+/// A connection that keeps a drain from its end.
+fn in_the_middle_of_a_request(address: SocketAddr) -> TcpStream {
+    const PING: [u8; 8] = [0, 8, 0, 0, 0, 0, 0, 0];
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    stream.write_all(&PING).unwrap();
+    let mut reply = [0; 8];
+    // Until then it may not have been accepted.
+    stream.read_exact(&mut reply).unwrap();
+    assert_eq!(reply, PING);
+    stream.write_all(&[0, 18, 0]).unwrap();
+    stream
+}
+
+/// Ends the thread beside it, also where the test fails.
+struct SetOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// What a server answers to a GET.
 fn get(address: SocketAddr, path: &str) -> String {
-    use std::io::{Read as _, Write as _};
-    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
     write!(
         stream,

@@ -18,8 +18,19 @@ pub(in crate::admin) struct About {
     pub(in crate::admin) pid: u32,
     /// Since the server started.
     pub(in crate::admin) uptime_us: u64,
-    /// Whether it lets nobody in any more.
-    pub(in crate::admin) is_draining: bool,
+    /// How far its life has come.
+    pub(in crate::admin) life: Life,
+}
+
+/// How far a server's life has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(in crate::admin) enum Life {
+    /// It lets nobody in yet.
+    Starting,
+    Serving,
+    /// It lets nobody in any more.
+    Draining,
 }
 
 /// The whole document.
@@ -28,7 +39,7 @@ pub(in crate::admin) struct Status {
     version: &'static str,
     pid: u32,
     uptime_seconds: f64,
-    state: &'static str,
+    state: Life,
     shards: Vec<OfShard>,
     codes: Vec<OfCode>,
     closes: Named,
@@ -143,11 +154,7 @@ impl Status {
             version: env!("CARGO_PKG_VERSION"),
             pid: about.pid,
             uptime_seconds: seconds(about.uptime_us),
-            state: if about.is_draining {
-                "draining"
-            } else {
-                "serving"
-            },
+            state: about.life,
             shards: totals.shards().iter().enumerate().map(shard).collect(),
             codes: codes(totals),
             closes: Named(closes.to_vec()),

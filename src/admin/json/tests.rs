@@ -63,7 +63,7 @@ fn status(totals: &Totals, connections: &[ConnectionView]) -> Value {
     let about = About {
         pid: 7,
         uptime_us: 2_500_000,
-        is_draining: false,
+        life: Life::Serving,
     };
     serde_json::to_value(Status::new(about, totals, connections, 3_000_000)).unwrap()
 }

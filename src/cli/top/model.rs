@@ -12,7 +12,7 @@ pub(super) struct Status {
     pub version: Text,
     pub pid: u32,
     pub uptime_seconds: f64,
-    /// "serving" or "draining".
+    /// "starting", "serving" or "draining".
     pub state: Text,
     pub shards: Vec<Shard>,
     pub codes: Vec<Code>,

@@ -93,7 +93,8 @@ impl Supervisor<'_> {
         let Setting {
             config, holding, ..
         } = setting;
-        match launch::start(program, config, holding, self.mailbox.address()) {
+        let succeeds = self.workers.iter().any(|worker| !worker.goes);
+        match launch::start(program, config, holding, self.mailbox.address(), succeeds) {
             Ok(pid) => {
                 tracing::info!(pid, "a worker was started");
                 // Process ids are positive.
