@@ -71,6 +71,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
             let (router, state) = (&self.router, &*self.state);
             let (pulse, recorder) = (&*self.pulse, &mut self.recorder);
             pulse.serve(id);
+            let mut latest_code = None;
             let mut frames = connection.decoder.frames(slice, frame_bytes_max);
             let (mut left, mut taken) = (share, 0);
             let halt = loop {
@@ -102,7 +103,11 @@ impl<I: Io, S: 'static> Shard<I, S> {
                     break Halt::Ended(answers.flooded(&mut exchange.out, frame.code));
                 }
                 exchange.code = frame.code;
-                pulse.handle(frame.code);
+                if latest_code != Some(frame.code) {
+                    latest_code = Some(frame.code);
+                    pulse.handle(frame.code);
+                    recorder.begin(frame.code);
+                }
                 reply_start = exchange.out.len();
                 frames_taken.set(taken);
                 let end = match router.get(frame.code) {
@@ -127,7 +132,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
                     }
                     None => answers.unknown_code(&mut exchange.out, frame.code),
                 };
-                recorder.handled(frame.code);
+                recorder.handled();
                 if let Some(cause) = end {
                     break Halt::Ended(cause);
                 }

@@ -372,11 +372,9 @@ impl<I: Io, S: 'static> Shard<I, S> {
                 });
             }
         } else {
-            let (now_us, slowest_us) = (self.now_us, &mut connection.traffic.slowest_us);
+            let slowest_us = &mut connection.traffic.slowest_us;
             connection.outbound.end_marks(&mut self.spare, |mark| {
-                let us = now_us.saturating_sub(mark.since_us);
-                *slowest_us = (*slowest_us).max(u32::try_from(us).unwrap_or(u32::MAX));
-                self.recorder.sent(mark);
+                *slowest_us = (*slowest_us).max(self.recorder.sent(mark));
             });
         }
         self.go_on(id);

@@ -4,7 +4,7 @@
 //! the order in which it was queued. A connection with nothing to send holds no buffer.
 
 use super::io::SendBuffer;
-use super::marks::{Mark, Marks};
+use super::marks::{Mark, Marks, SpareLists};
 
 /// The send queue of one connection.
 #[derive(Debug, Default)]
@@ -14,8 +14,8 @@ pub(super) struct Outbound {
     in_flight_bytes: usize,
     /// Memory of the send in flight, in bytes.
     in_flight_memory_bytes: usize,
-    /// Whose replies they are; `None` while there is nothing to send.
-    marks: Option<Box<Marks>>,
+    /// Whose replies they are.
+    marks: Marks,
 }
 
 impl Outbound {
@@ -38,34 +38,17 @@ impl Outbound {
         }
     }
 
-    /// Marks what was queued last; nothing, if nothing is queued.
+    /// Marks what was queued last, which must be something.
     #[inline]
     pub(super) fn mark(&mut self, mark: Mark, spare: &mut SpareBuffers) {
-        if !self.queued.is_empty() {
-            self.marks
-                .get_or_insert_with(|| spare.marks.pop().unwrap_or_default())
-                .push(mark);
-        }
+        debug_assert!(!self.queued.is_empty());
+        self.marks.push(mark, &mut spare.lists);
     }
 
     /// The marks of a send that has come back, all of it taken or thrown away.
     #[inline]
-    pub(super) fn end_marks(&mut self, spare: &mut SpareBuffers, mut each: impl FnMut(Mark)) {
-        let Some(marks) = &mut self.marks else {
-            return;
-        };
-        marks.end_send().for_each(&mut each);
-        if marks.is_empty() {
-            self.give_marks_back(spare);
-        }
-    }
-
-    fn give_marks_back(&mut self, spare: &mut SpareBuffers) {
-        if let Some(marks) = self.marks.take()
-            && spare.marks.len() < SPARE_BUFFERS_MAX
-        {
-            spare.marks.push(marks);
-        }
+    pub(super) fn end_marks(&mut self, spare: &mut SpareBuffers, each: impl FnMut(Mark)) {
+        self.marks.end_send(&mut spare.lists, each);
     }
 
     /// Gives back memory that the queue, which may stay as it is for long, does not fill.
@@ -91,8 +74,7 @@ impl Outbound {
     /// Memory that is held for what has not been taken yet, in bytes.
     #[inline]
     pub(super) fn memory_bytes(&self) -> usize {
-        let marks_bytes = self.marks.as_ref().map_or(0, |marks| marks.memory_bytes());
-        self.queued.capacity() + self.in_flight_memory_bytes + marks_bytes
+        self.queued.capacity() + self.in_flight_memory_bytes + self.marks.memory_bytes()
     }
 
     /// Whether there is something to send and no send in flight.
@@ -108,9 +90,7 @@ impl Outbound {
         let bytes = std::mem::take(&mut self.queued);
         self.in_flight_bytes = bytes.len();
         self.in_flight_memory_bytes = bytes.capacity();
-        if let Some(marks) = &mut self.marks {
-            marks.start_send();
-        }
+        self.marks.start_send();
         SendBuffer { bytes, sent: 0 }
     }
 
@@ -144,12 +124,7 @@ impl Outbound {
     /// Forgets what is queued; a send in flight stays in flight.
     pub(super) fn discard(&mut self, spare: &mut SpareBuffers) {
         spare.give(std::mem::take(&mut self.queued));
-        if let Some(marks) = &mut self.marks {
-            marks.discard();
-            if marks.is_empty() {
-                self.give_marks_back(spare);
-            }
-        }
+        self.marks.discard(&mut spare.lists);
     }
 }
 
@@ -160,16 +135,12 @@ const SPARE_BUFFER_BYTES_MAX: usize = 64 * 1024;
 const SPARE_BUFFERS_MAX: usize = 512;
 const _: () = assert!(SPARE_BUFFERS_MAX >= super::COMPLETIONS_PER_TURN);
 
-/// The buffers and marks of a shard that no connection uses now; the one used last is taken first, since it
-/// is the likeliest to be in the core's cache.
+/// The buffers and lists of marks of a shard that no connection uses now; the one used last is taken
+/// first, since it is the likeliest to be in the core's cache.
 #[derive(Debug, Default)]
 pub(super) struct SpareBuffers {
     buffers: Vec<Vec<u8>>,
-    #[expect(
-        clippy::vec_box,
-        reason = "a connection has room for a pointer, not for the marks"
-    )]
-    marks: Vec<Box<Marks>>,
+    lists: SpareLists,
 }
 
 impl SpareBuffers {

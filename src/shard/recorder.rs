@@ -1,17 +1,20 @@
 //! How a shard records latencies: by turns, not by messages.
 //!
-//! Requests that came in a turn and had their replies queued in it took as long as the turn, so they
-//! are counted by code and recorded together when it has ended. Those that had to wait, and replies
-//! that were sent, are recorded by runs of one code and one time.
+//! Requests of one code that came at one time, and had their replies queued in one turn, took equally
+//! long, whichever connections they came on: they are counted, and recorded together. So are replies
+//! that were sent. Mostly all of a turn are of one kind, so the latest kind is at hand; the others of
+//! a turn are kept by series, if they came in it, or one by one, if they had to wait.
 
-use super::marks::Mark;
+use super::marks::{Kind, Mark};
 use crate::metrics::MEASURES;
 use crate::metrics::latency::{Codes, Latencies};
 
-/// Requests of one code, one after the other.
+/// Requests of one code, one after the other on one connection.
 #[derive(Clone, Copy, Debug)]
 struct Run {
-    code: u16,
+    /// `None` before the first.
+    code: Option<u16>,
+    series: u16,
     count: u32,
 }
 
@@ -22,27 +25,45 @@ pub(super) struct Recorder {
     latencies: Latencies,
     /// When the turn began.
     turn_us: u64,
-    /// Of the connection that is being served.
-    runs: Vec<Run>,
-    /// Requests of this turn by series, and the series that have some.
+    /// The latest, and those before it on the connection that is being served.
+    run: Run,
+    runs_before: Vec<Run>,
+    /// Requests that had their replies queued in this turn: the latest of one kind.
+    queued: Mark,
+    /// Those that came in this turn, beside the latest, by series; and the series that have some.
     fresh: Vec<u32>,
     touched: Vec<u16>,
-    /// Requests from before this turn that had their replies queued in it.
+    /// Those from before this turn, beside the latest.
     waited: Vec<Mark>,
     /// Replies that were sent, as seen in this turn: the latest of one kind, not recorded yet.
-    sent: Option<Mark>,
+    sent: Mark,
+    /// How long those took; what is longer than an hour is cut.
+    sent_us: u32,
 }
+
+/// Of no request.
+const NONE: Mark = Mark {
+    kind: Kind::NONE,
+    count: 0,
+};
 
 impl Recorder {
     pub(super) fn new(codes: Codes) -> Recorder {
         Recorder {
             latencies: Latencies::new(codes.len()),
             turn_us: 0,
-            runs: Vec::new(),
+            run: Run {
+                code: None,
+                series: 0,
+                count: 0,
+            },
+            runs_before: Vec::new(),
+            queued: NONE,
             fresh: vec![0; codes.len()],
             touched: Vec::new(),
             waited: Vec::new(),
-            sent: None,
+            sent: NONE,
+            sent_us: 0,
             codes,
         }
     }
@@ -66,15 +87,31 @@ impl Recorder {
         self.turn_us = now_us;
     }
 
-    /// A request with this code has been handled for the connection that is being served.
+    /// Requests with this code are handled from here on, for the connection that is being served.
     #[inline]
-    pub(super) fn handled(&mut self, code: u16) {
-        if !MEASURES {
-            return;
+    pub(super) fn begin(&mut self, code: u16) {
+        if MEASURES && self.run.code != Some(code) {
+            self.begin_other(code);
         }
-        match self.runs.last_mut() {
-            Some(run) if run.code == code => run.count = run.count.saturating_add(1),
-            _ => self.runs.push(Run { code, count: 1 }),
+    }
+
+    #[inline(never)]
+    fn begin_other(&mut self, code: u16) {
+        if self.run.count > 0 {
+            self.runs_before.push(self.run);
+        }
+        self.run = Run {
+            code: Some(code),
+            series: u16::try_from(self.codes.series_of(code)).unwrap_or(0),
+            count: 0,
+        };
+    }
+
+    /// One of them has been.
+    #[inline]
+    pub(super) fn handled(&mut self) {
+        if MEASURES {
+            self.run.count += 1;
         }
     }
 
@@ -82,48 +119,71 @@ impl Recorder {
     /// Each run is given to `mark`.
     #[inline]
     pub(super) fn queued(&mut self, since_us: u64, mut mark: impl FnMut(Mark)) {
-        for at in 0..self.runs.len() {
-            let Run { code, count } = self.runs[at];
-            let series = self.codes.series_of(code);
-            let run = Mark {
-                since_us,
-                count,
-                series: u16::try_from(series).unwrap_or(0),
-            };
-            if since_us < self.turn_us {
-                self.waited.push(run);
-            } else {
-                let fresh = &mut self.fresh[series];
-                if *fresh == 0 {
-                    self.touched.push(run.series);
-                }
-                *fresh = fresh.saturating_add(count);
-            }
-            mark(run);
+        if !MEASURES {
+            return;
         }
-        self.runs.clear();
-    }
-
-    /// Replies were taken by the kernel, as is seen at the beginning of this turn.
-    #[inline]
-    pub(super) fn sent(&mut self, mark: Mark) {
-        match &mut self.sent {
-            Some(latest) if latest.series == mark.series && latest.since_us == mark.since_us => {
-                latest.count = latest.count.saturating_add(mark.count);
-            }
-            _ => {
-                self.record_sent();
-                self.sent = Some(mark);
-            }
+        for at in 0..self.runs_before.len() {
+            let run = self.runs_before[at];
+            mark(self.count_queued(since_us, run));
+        }
+        self.runs_before.clear();
+        if self.run.count > 0 {
+            mark(self.count_queued(since_us, self.run));
+            self.run.count = 0;
         }
     }
 
     #[inline]
+    fn count_queued(&mut self, since_us: u64, run: Run) -> Mark {
+        let kind = Kind::new(since_us, run.series);
+        if self.queued.kind != kind {
+            self.begin_queued(kind);
+        }
+        self.queued.count += run.count;
+        Mark {
+            kind,
+            count: run.count,
+        }
+    }
+
+    /// Those queued from here on are of another kind.
+    #[inline(never)]
+    fn begin_queued(&mut self, kind: Kind) {
+        let before = std::mem::replace(&mut self.queued, Mark { kind, count: 0 });
+        if before.count == 0 {
+            return;
+        }
+        if before.kind.took_us(self.turn_us) > 0 {
+            return self.waited.push(before);
+        }
+        let series = before.kind.series();
+        let fresh = &mut self.fresh[usize::from(series)];
+        if *fresh == 0 {
+            self.touched.push(series);
+        }
+        *fresh += before.count;
+    }
+
+    /// Replies were taken by the kernel, as is seen at the beginning of this turn. Gives how long
+    /// they took, in microseconds.
+    #[inline]
+    pub(super) fn sent(&mut self, mark: Mark) -> u32 {
+        if self.sent.kind != mark.kind {
+            self.record_sent();
+            self.sent.kind = mark.kind;
+            let us = mark.kind.took_us(self.turn_us);
+            self.sent_us = u32::try_from(us).unwrap_or(u32::MAX);
+        }
+        self.sent.count += mark.count;
+        self.sent_us
+    }
+
+    #[inline(never)]
     fn record_sent(&mut self) {
-        if let Some(mark) = self.sent.take() {
-            let us = self.turn_us.saturating_sub(mark.since_us);
+        let Mark { kind, count } = std::mem::replace(&mut self.sent, NONE);
+        if count > 0 {
             self.latencies
-                .record_sent(mark.series.into(), us, mark.count);
+                .record_sent(kind.series().into(), self.sent_us.into(), count);
         }
     }
 
@@ -136,16 +196,24 @@ impl Recorder {
     #[inline]
     pub(super) fn end_turn(&mut self, now_us: u64) {
         self.record_sent();
+        self.record_queued(now_us);
+    }
+
+    fn record_queued(&mut self, now_us: u64) {
+        let latest = std::mem::replace(&mut self.queued, NONE);
         let turn_us = now_us.saturating_sub(self.turn_us);
         for series in self.touched.drain(..) {
             let series = usize::from(series);
             let count = std::mem::take(&mut self.fresh[series]);
             self.latencies.record_queued(series, turn_us, count);
         }
-        for run in self.waited.drain(..) {
-            let us = now_us.saturating_sub(run.since_us);
+        if latest.count > 0 {
+            self.waited.push(latest);
+        }
+        for Mark { kind, count } in self.waited.drain(..) {
+            let us = kind.took_us(now_us);
             self.latencies
-                .record_queued(run.series.into(), us, run.count);
+                .record_queued(kind.series().into(), us, count);
         }
     }
 }
@@ -167,13 +235,17 @@ mod tests {
         let mut recorder = Recorder::new(Codes::new([3, 9]));
         recorder.begin_turn(100);
         for code in [9, 9, 3, 9] {
-            recorder.handled(code);
+            recorder.begin(code);
+            recorder.handled();
         }
+        // Its reply comes later.
+        recorder.begin(3);
         let mut marks = Vec::new();
-        recorder.queued(100, |mark| marks.push((mark.series, mark.count)));
+        recorder.queued(100, |mark| marks.push((mark.kind.series(), mark.count)));
         assert_eq!(marks, [(2, 2), (1, 1), (2, 1)]);
+        recorder.begin(9);
         for _ in 0..4 {
-            recorder.handled(9);
+            recorder.handled();
         }
         recorder.queued(40, |_| {});
         recorder.end_turn(150);
@@ -188,7 +260,8 @@ mod tests {
     fn a_turn_whose_end_nobody_told_lasted_until_the_next() {
         let mut recorder = Recorder::new(Codes::new([]));
         recorder.begin_turn(10);
-        recorder.handled(77);
+        recorder.begin(77);
+        recorder.handled();
         recorder.queued(10, |_| {});
         recorder.begin_turn(35);
         let latencies = recorder.exchange(Latencies::default());
@@ -199,16 +272,16 @@ mod tests {
     fn replies_that_were_sent_are_seen_when_the_turn_begins() {
         let mut recorder = Recorder::new(Codes::new([1]));
         recorder.begin_turn(1_000);
-        for since_us in [400, 400, 900] {
+        let took_us = [400, 400, 900, 400].map(|since_us| {
             recorder.sent(Mark {
-                since_us,
+                kind: Kind::new(since_us, 1),
                 count: 2,
-                series: 1,
-            });
-        }
+            })
+        });
+        assert_eq!(took_us, [600, 600, 100, 600]);
         recorder.end_turn(5_000);
         let latencies = recorder.exchange(Latencies::default());
         let sent = &latencies.get(1).unwrap().sent;
-        assert_eq!((sent.len(), sent.min(), sent.max()), (6, 100, 600));
+        assert_eq!((sent.len(), sent.min(), sent.max()), (8, 100, 600));
     }
 }

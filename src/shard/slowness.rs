@@ -45,7 +45,8 @@ impl<I: Io, S: 'static> Shard<I, S> {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
-        self.recorder.handled(code);
+        self.recorder.begin(code);
+        self.recorder.handled();
         self.recorder.queued(since_us, |mark| {
             if has_queued {
                 connection.outbound.mark(mark, &mut self.spare);
