@@ -7,6 +7,7 @@ mod activity;
 mod admission;
 mod answers;
 mod connections;
+mod places;
 
 pub(super) use connections::serve;
 

@@ -95,8 +95,8 @@ impl PlaneHandle {
         self.is_draining.load(Ordering::Relaxed)
     }
 
-    /// Has the admin server accept nobody any more, answer who has asked, and end. Who has connected
-    /// and not asked yet may do so for a second.
+    /// Has the admin server accept nobody any more, answer who has connected, and end. Who has not
+    /// asked yet may do so for a second.
     pub fn retire(&self) {
         self.retired.send_replace(true);
     }

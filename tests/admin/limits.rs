@@ -64,6 +64,25 @@ fn connections_beyond_the_limit_wait_for_a_place() {
 }
 
 #[test]
+fn the_connection_that_has_been_quiet_longest_makes_room_for_who_waits() {
+    let (_server, admin) = admin();
+    let mut asks = Connection::to(admin.address);
+    asks.send(b"GET /healthz HT");
+    let mut quiet: Vec<_> = (1..64).map(|_| Connection::to(admin.address)).collect();
+    let mut waits = Connection::to(admin.address);
+    assert_eq!(waits.ask("GET", "/healthz").status, 200);
+    quiet.remove(0).expect_end();
+    assert_eq!(get(admin.address, "/readyz").status, 200);
+    quiet.remove(0).expect_end();
+    // Not for its silence has anybody's time run out.
+    quiet.first_mut().unwrap().expect_silence();
+    // Whoever was answered is quiet for less long, and a request that is under way goes on.
+    assert_eq!(waits.ask("GET", "/healthz").status, 200);
+    asks.send(b"TP/1.1\r\nHost: here\r\n\r\n");
+    assert_eq!(asks.answer_to("GET").status, 200);
+}
+
+#[test]
 fn a_request_that_never_ends_is_ended() {
     let (_server, admin) = admin();
     let mut slow = Connection::to(admin.address);

@@ -19,6 +19,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -35,63 +36,111 @@ enum Phase {
 #[derive(Clone, Copy, Debug)]
 struct State {
     phase: Phase,
+    /// When it has become quiet last.
+    quiet_since: Instant,
     has_been_answered: bool,
+    is_to_leave: bool,
     ends: bool,
 }
 
 /// What one connection is at.
 #[derive(Debug)]
-pub(super) struct Activity(watch::Sender<State>);
+pub(super) struct Activity {
+    accepted_at: Instant,
+    state: watch::Sender<State>,
+}
 
 impl Activity {
     /// Of a connection that was accepted just now.
     pub(super) fn new() -> Activity {
-        Activity(watch::Sender::new(State {
-            phase: Phase::Quiet,
-            has_been_answered: false,
-            ends: false,
-        }))
+        let now = Instant::now();
+        Activity {
+            accepted_at: now,
+            state: watch::Sender::new(State {
+                phase: Phase::Quiet,
+                quiet_since: now,
+                has_been_answered: false,
+                is_to_leave: false,
+                ends: false,
+            }),
+        }
+    }
+
+    /// Since when it is quiet, if it is, was accepted by then, and has not been asked to leave.
+    pub(super) fn quiet_since(&self, accepted_by: Instant) -> Option<Instant> {
+        let state = self.state.borrow();
+        let may_leave = state.phase == Phase::Quiet && !state.is_to_leave;
+        (may_leave && self.accepted_at <= accepted_by).then_some(state.quiet_since)
+    }
+
+    /// Asks the connection to make room for another.
+    pub(super) fn ask_to_leave(&self) {
+        self.state.send_modify(|state| state.is_to_leave = true);
+    }
+
+    /// Waits until it is asked to leave.
+    pub(super) async fn asked_to_leave(&self) {
+        self.until(|state| state.is_to_leave).await;
+    }
+
+    /// Whether it leaves: not if a request has come meanwhile, and then it stays until asked again.
+    pub(super) fn leaves(&self) -> bool {
+        let is_quiet = self.state.borrow().phase == Phase::Quiet;
+        if !is_quiet {
+            self.state.send_modify(|state| state.is_to_leave = false);
+        }
+        is_quiet
     }
 
     /// Whether an answer is owed, or may be: a request is under way, or the peer has connected to
     /// ask one and has not come to it.
     pub(super) fn owes_an_answer(&self) -> bool {
-        let state = self.0.borrow();
+        let state = self.state.borrow();
         state.phase != Phase::Quiet || !state.has_been_answered
     }
 
     /// Waits until a whole request has come.
     pub(super) async fn asked(&self) {
-        let is_asked = |state: &State| matches!(state.phase, Phase::Asked | Phase::Answering);
-        let waited = self.0.subscribe().wait_for(is_asked).await.is_ok();
-        debug_assert!(waited, "the sender lives as long as this");
+        self.until(|state| matches!(state.phase, Phase::Asked | Phase::Answering))
+            .await;
     }
 
     /// From now on, answers say that they are the last.
     pub(super) fn end_with_the_next_answer(&self) {
-        self.0.send_modify(|state| state.ends = true);
+        self.state.send_modify(|state| state.ends = true);
+    }
+
+    async fn until(&self, holds: impl Fn(&State) -> bool) {
+        let waited = self
+            .state
+            .subscribe()
+            .wait_for(|state| holds(state))
+            .await
+            .is_ok();
+        debug_assert!(waited, "the sender lives as long as this");
     }
 
     fn ends(&self) -> bool {
-        self.0.borrow().ends
+        self.state.borrow().ends
     }
 
     fn enter(&self, phase: Phase) {
-        self.0.send_modify(|state| state.phase = phase);
+        self.state.send_modify(|state| state.phase = phase);
     }
 
     fn note_read(&self) {
-        if self.0.borrow().phase == Phase::Quiet {
+        if self.state.borrow().phase == Phase::Quiet {
             self.enter(Phase::Asking);
         }
     }
 
     /// All that there was to write is.
     fn note_written(&self) {
-        self.0.send_if_modified(|state| {
+        self.state.send_if_modified(|state| {
             let is_answered = state.phase == Phase::Answering;
             if is_answered {
                 state.phase = Phase::Quiet;
+                state.quiet_since = Instant::now();
                 state.has_been_answered = true;
             }
             is_answered
