@@ -226,13 +226,7 @@ fn operators_are_answered_across_reload_upgrade_and_quit() {
     };
     configure(1);
     let running = site.start();
-    running.site.wait_for_log("the admin server listens");
-    let log = running.site.log();
-    let listens = log
-        .lines()
-        .find(|line| line.contains("the admin server listens"));
-    let (_, address) = listens.unwrap().split_once("address=").unwrap();
-    let address: SocketAddr = address.trim().parse().unwrap();
+    let address = running.site.admin_address();
     // More than one each: what blocks does so after the first.
     let ask = |expected: &str| {
         for _ in 0..3 {

@@ -21,6 +21,7 @@ mod waiting;
 
 mod adapting;
 mod crashing;
+mod files;
 mod logging;
 mod ordering;
 mod passing;

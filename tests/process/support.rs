@@ -104,6 +104,16 @@ impl Site {
         fs::read_to_string(self.path("log")).unwrap_or_default()
     }
 
+    /// Where the admin server of the first worker listens.
+    pub(crate) fn admin_address(&self) -> SocketAddr {
+        const LISTENS: &str = "the admin server listens";
+        self.wait_for_log(LISTENS);
+        let log = self.log();
+        let line = log.lines().find(|line| line.contains(LISTENS)).unwrap();
+        let (_, address) = line.split_once("address=").unwrap();
+        address.trim().parse().unwrap()
+    }
+
     #[track_caller]
     pub(crate) fn wait_for_log(&self, words: &str) {
         until(words, || self.log().contains(words).then_some(()));

@@ -26,7 +26,7 @@ fn too_few_files_are_told() {
     let ended = served_under("ulimit -n 40");
     assert_eq!(
         ended.failed_with(1),
-        "this host can't run corelane: too few files may be open: 40, at least 60 are needed: \
+        "this host can't run corelane: too few files may be open: 40, at least 125 are needed: \
          raise it with `ulimit -n`, LimitNOFILE= in systemd, or --ulimit nofile= in Docker"
     );
 }

@@ -92,8 +92,8 @@ fn a_server_without_descriptors_waits_and_serves_who_came_when_there_are_some() 
         &["--set", "shards.busy_poll_us=0"],
         &["--set", "log.repeats_per_second=0"],
     ];
-    let server = start_limited("ulimit -n 70", &words.concat());
-    let mut peers: VecDeque<Peer> = (0..60)
+    let server = start_limited("ulimit -n 135", &words.concat());
+    let mut peers: VecDeque<Peer> = (0..130)
         .map(|_| {
             let mut peer = Peer::connect(server.address());
             peer.send(codes::ECHO, b"served in the end");
@@ -110,7 +110,7 @@ fn a_server_without_descriptors_waits_and_serves_who_came_when_there_are_some() 
     server.signal(Signal::TERM);
     let log = server.ended().stderr;
     let logged = |text: &str| log.matches(text).count();
-    assert_eq!(logged("accepted connection="), 60);
+    assert_eq!(logged("accepted connection="), 130);
     // One line each time that there was no room again, not one for each time it tried.
     let closes = logged("closed connection=");
     assert!(logged("accepting pauses") <= closes + 1);

@@ -264,12 +264,12 @@ fn a_full_disk_holds_up_nobody_and_is_told_when_there_is_room_again() {
 
 #[test]
 fn a_failure_comes_after_all_that_was_logged() {
-    let limits = "ulimit -n 70 && exec >/dev/full";
+    let limits = "ulimit -n 135 && exec >/dev/full";
     let words = ["--listen", "127.0.0.1:0", "--shards", "1"];
     let ended = start_limited(limits, &words).ended();
     assert_eq!(ended.status, Some(1), "{ended:?}");
     let (log, sentence) = ended.stderr.rsplit_once("corelane: ").unwrap();
-    assert!(log.contains("the limit of open files (70)"), "{log}");
+    assert!(log.contains("the limit of open files (135)"), "{log}");
     assert!(
         sentence.starts_with("No space left on device"),
         "{sentence}"

@@ -9,9 +9,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::activity::Activity;
+use crate::sys::host::FILES_OF_OPERATORS;
 
 /// Connections at once; one more is accepted and waits, and further ones wait in the backlog.
 pub(super) const PLACES: u32 = 64;
+
+// What the process needs of open files has them in it, and one that waits.
+const _: () = assert!(PLACES as u64 + 1 == FILES_OF_OPERATORS);
 
 /// A place is taken for so long at least, however short the connection is: it bounds how many come
 /// in a second. Nobody is asked to leave sooner.

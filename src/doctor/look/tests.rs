@@ -90,7 +90,7 @@ fn files_are_read() {
         BTreeMap::from([(0, vec![0, 2]), (1, vec![1, 3])])
     );
     assert_eq!(facts.limits.nr_open, Some(1_048_576));
-    assert_eq!(facts.limits.files_wanted, 32 + 2 * (26 + 1 + 500));
+    assert_eq!(facts.limits.files_wanted, 97 + 2 * (26 + 1 + 500));
     assert_eq!(facts.network.somaxconn, Some(128));
     assert_eq!(facts.network.port_range, Some((32_768, 60_999)));
     assert_eq!(facts.network.reserved_ports, "");
