@@ -80,6 +80,12 @@ pub const RESPAWN_MAX_MS: RangeInclusive<u64> = 100..=3_600_000;
 /// up to an hour.
 pub const READY_MS: RangeInclusive<u64> = 100..=3_600_000;
 
+/// `accounts.hash_threads`: as many CPUs as hosts have for it, at 19 MiB each.
+pub const HASH_THREADS: RangeInclusive<u64> = 1..=64;
+
+/// `accounts.hash_queue`, requests: what a thread hashes in half an hour.
+pub const HASH_QUEUE: RangeInclusive<u64> = 1..=65_536;
+
 /// `log.stats_seconds`, seconds.
 pub const STATS_SECONDS: RangeInclusive<u64> = 0..=u32::MAX as u64;
 

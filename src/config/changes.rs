@@ -3,9 +3,9 @@
 
 use super::Config;
 
-/// Keys that a running server has built upon: its sockets, its shards, its user, its log. Every
+/// Keys that a running server has built upon: its sockets, its shards, its user, its log, its accounts. Every
 /// other key can change while it runs.
-const FIXED: [&str; 12] = [
+const FIXED: [&str; 16] = [
     "server.listen",
     "server.backlog",
     "shards.count",
@@ -18,6 +18,10 @@ const FIXED: [&str; 12] = [
     "log.format",
     "log.file",
     "admin.listen",
+    "accounts.store",
+    "accounts.path",
+    "accounts.hash_threads",
+    "accounts.hash_queue",
 ];
 
 /// The keys in which two configurations differ.

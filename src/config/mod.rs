@@ -45,8 +45,8 @@ pub use cpus::{CpuList, CpuListError};
 pub use error::{ConfigError, Place};
 pub use overrides::Override;
 pub use sections::{
-    Admin, ErrorFrames, Flood, Handlers, Limits, Log, LogFormat, Outbound, Process, ProcessMode,
-    Protocol, Server, Timeouts,
+    AccountStore, Accounts, Admin, ErrorFrames, Flood, Handlers, Limits, Log, LogFormat, Outbound,
+    Process, ProcessMode, Protocol, Server, Timeouts,
 };
 pub use shards::{Accept, CpuChoice, ShardCount, Shards};
 
@@ -78,6 +78,8 @@ pub struct Config {
     pub log: Log,
     /// Where operators look.
     pub admin: Admin,
+    /// Who may log in.
+    pub accounts: Accounts,
 }
 
 impl Config {
@@ -229,6 +231,9 @@ mod tests {
         other.process.pid_file = "/run/corelane.pid".into();
         other.process.user = "corelane".to_owned();
         other.admin.listen = None;
+        other.accounts.store = AccountStore::Memory;
+        other.accounts.path = "/var/lib/core lane/accounts.redb".into();
+        other.accounts.hash_queue = 7;
         other.log.level = "info,[turn{id=\"7\"}]=debug".to_owned();
         other.log.format = LogFormat::Json;
         other.log.file = "/var/log/core lane.log".into();
@@ -283,6 +288,7 @@ mod tests {
         assert_eq!(config.process, Process::default());
         assert_eq!(config.log.format, LogFormat::Json);
         assert_eq!(config.admin, Admin::default());
+        assert_eq!(config.accounts, Accounts::default());
 
         let shown: toml::Table = PRODUCTION.parse().unwrap();
         for key in rules::keys() {

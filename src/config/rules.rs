@@ -133,6 +133,14 @@ pub(super) const RULES: &[Rule] = &[
         "admin.listen",
         r#"an IP address with a port in quotes, such as "127.0.0.1:8701", or "" for off"#,
     ),
+    words("accounts.store", r#""embedded", "memory" or "off""#),
+    words("accounts.path", "the path of a file in quotes"),
+    number("accounts.hash_threads", &bounds::HASH_THREADS, |c| {
+        c.accounts.hash_threads.into()
+    }),
+    number("accounts.hash_queue", &bounds::HASH_QUEUE, |c| {
+        c.accounts.hash_queue.into()
+    }),
 ];
 
 /// The words for one address of `server.listen`.
@@ -220,7 +228,7 @@ mod tests {
         let all: Vec<_> = sections().collect();
         let expected = [
             "server", "shards", "protocol", "limits", "timeouts", "flood", "outbound", "handlers",
-            "process", "log", "admin",
+            "process", "log", "admin", "accounts",
         ];
         assert_eq!(all, expected);
         let of_flood: Vec<_> = keys_of("flood").collect();

@@ -257,6 +257,46 @@ impl Default for Admin {
     }
 }
 
+/// `[accounts]`: REGISTER and LOGIN.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Accounts {
+    /// Where accounts are kept. Default `"embedded"`.
+    pub store: AccountStore,
+    /// The file of the embedded store. Default `corelane-accounts.redb`; not empty.
+    #[serde(serialize_with = "as_text")]
+    pub path: PathBuf,
+    /// Threads that hash passwords, with 19 MiB each. Default 1; 1 to 64.
+    pub hash_threads: u32,
+    /// REGISTER and LOGIN that may wait for one of them; beyond, the answer is
+    /// OVERLOADED. Default 64; 1 to 65,536.
+    pub hash_queue: u32,
+}
+
+impl Default for Accounts {
+    fn default() -> Self {
+        Self {
+            store: AccountStore::Embedded,
+            path: PathBuf::from("corelane-accounts.redb"),
+            hash_threads: 1,
+            hash_queue: 64,
+        }
+    }
+}
+
+/// Where accounts are kept: `accounts.store`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AccountStore {
+    /// In a file of this host.
+    #[default]
+    Embedded,
+    /// In memory, for as long as the process lives: for tests.
+    Memory,
+    /// There are none: REGISTER and LOGIN are unknown codes.
+    Off,
+}
+
 /// An address as text, and the empty text for none.
 mod address_or_none {
     use std::net::SocketAddr;

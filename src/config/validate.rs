@@ -9,8 +9,8 @@ use super::error::{ConfigError, Place};
 use super::key::KeyPath;
 use super::rules::{self, RULES, Takes};
 use super::{
-    Config, CpuChoice, Flood, Limits, Log, Outbound, Process, ProcessMode, Server, ShardCount,
-    Shards,
+    Accounts, Config, CpuChoice, Flood, Limits, Log, Outbound, Process, ProcessMode, Server,
+    ShardCount, Shards,
 };
 
 /// A value that is not right; "{path} is {value}, but must be {right}".
@@ -48,6 +48,7 @@ pub(super) fn check(config: &Config) -> Result<(), Violation> {
     watermarks(&config.outbound)?;
     room_for_a_reply(&config.outbound, &config.limits)?;
     a_daemon_with_a_master(&config.process)?;
+    a_file_for_accounts(&config.accounts)?;
     log_level(&config.log)
 }
 
@@ -154,6 +155,17 @@ fn a_daemon_with_a_master(process: &Process) -> Result<(), Violation> {
         });
     }
     Ok(())
+}
+
+/// Whatever the store is: it is one word away from the file.
+fn a_file_for_accounts(accounts: &Accounts) -> Result<(), Violation> {
+    let path = KeyPath::new("accounts.path");
+    match rules::right(&path, false) {
+        Some(right) if accounts.path.as_os_str().is_empty() => {
+            Err(wrong(path, "\"\"".to_owned(), right))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn log_level(log: &Log) -> Result<(), Violation> {
@@ -342,6 +354,28 @@ mod tests {
         assert_eq!(
             violation(|c| c.process.daemon = true),
             "process.daemon is true, but must be false unless process.mode is \"supervised\""
+        );
+    }
+
+    #[test]
+    fn accounts_have_a_file_and_bounds() {
+        let mut config = Config::default();
+        for (threads, queue) in [(1, 1), (64, 65_536)] {
+            config.accounts.hash_threads = threads;
+            config.accounts.hash_queue = queue;
+            check(&config).unwrap();
+        }
+        assert_eq!(
+            violation(|c| c.accounts.hash_threads = 65),
+            "accounts.hash_threads is 65, but must be between 1 and 64"
+        );
+        assert_eq!(
+            violation(|c| c.accounts.hash_queue = 0),
+            "accounts.hash_queue is 0, but must be between 1 and 65536"
+        );
+        assert_eq!(
+            violation(|c| c.accounts.path = "".into()),
+            "accounts.path is \"\", but must be the path of a file in quotes"
         );
     }
 
