@@ -37,7 +37,7 @@ pub(crate) use errand::{Asker, Errand};
 pub use local::Local;
 pub(crate) use reply::Content;
 pub use reply::Reply;
-pub(crate) use router::Handler;
 pub use router::Router;
+pub(crate) use router::{Handler, SyncHandler};
 pub use shared::Shared;
 pub use task::{HandlerOutcome, HandlerTask};

@@ -12,7 +12,7 @@ use crate::metrics::CloseCause;
 /// An asynchronous handler at work.
 pub(crate) type HandlerFuture = Pin<Box<dyn Future<Output = Reply>>>;
 
-type SyncHandler<S> = dyn Fn(&S, Context<'_>, &[u8]) -> Reply + Send + Sync;
+pub(crate) type SyncHandler<S> = dyn Fn(&S, Context<'_>, &[u8]) -> Reply + Send + Sync;
 type AsyncHandler<S> = dyn Fn(Rc<S>, Request) -> HandlerFuture + Send + Sync;
 
 type OpenHook<S> = dyn Fn(&S, ConnectionId) + Send + Sync;
@@ -20,6 +20,9 @@ type CloseHook<S> = dyn Fn(&S, ConnectionId, CloseCause) + Send + Sync;
 
 pub(crate) enum Handler<S> {
     Sync(Arc<SyncHandler<S>>),
+    /// A synchronous one whose requests carry secrets. A kind of its own, so that asking costs the
+    /// others nothing.
+    Secret(Arc<SyncHandler<S>>),
     Async(Arc<AsyncHandler<S>>),
 }
 
@@ -29,6 +32,8 @@ pub struct Router<S> {
     table: Vec<Option<Handler<S>>>,
     on_open: Vec<Arc<OpenHook<S>>>,
     on_close: Vec<Arc<CloseHook<S>>>,
+    /// The codes whose requests carry secrets; few.
+    secrets: Vec<u16>,
 }
 
 impl<S: 'static> Router<S> {
@@ -38,7 +43,30 @@ impl<S: 'static> Router<S> {
             table: Vec::new(),
             on_open: Vec::new(),
             on_close: Vec::new(),
+            secrets: Vec::new(),
         }
+    }
+
+    /// Has the requests with this code wiped from memory once they are handled, or refused: they
+    /// carry a password or the like. The code need not have a handler. What the handler itself
+    /// copies is its own to wipe.
+    pub fn secret(&mut self, code: u16) {
+        if !self.is_secret(code) {
+            self.secrets.push(code);
+        }
+        if let Some(place) = self.table.get_mut(usize::from(code)) {
+            *place = place.take().map(Handler::into_secret);
+        }
+    }
+
+    /// Whether requests with this code carry secrets.
+    pub(crate) fn is_secret(&self, code: u16) -> bool {
+        self.secrets.contains(&code)
+    }
+
+    /// Whether any requests do.
+    pub(crate) fn has_secrets(&self) -> bool {
+        !self.secrets.is_empty()
     }
 
     /// Has a synchronous handler answer the requests with this code. Returns whether the code was
@@ -88,6 +116,11 @@ impl<S: 'static> Router<S> {
 
     fn set(&mut self, code: u16, handler: Handler<S>) -> bool {
         let index = usize::from(code);
+        let handler = if self.is_secret(code) {
+            handler.into_secret()
+        } else {
+            handler
+        };
         if self.table.len() <= index {
             self.table.resize_with(index + 1, || None);
         }
@@ -119,6 +152,18 @@ impl<S> Clone for Router<S> {
             table: self.table.clone(),
             on_open: self.on_open.clone(),
             on_close: self.on_close.clone(),
+            secrets: self.secrets.clone(),
+        }
+    }
+}
+
+impl<S> Handler<S> {
+    /// The same for requests that carry secrets.
+    fn into_secret(self) -> Handler<S> {
+        match self {
+            Handler::Sync(handler) => Handler::Secret(handler),
+            // Whether an asynchronous one is, is asked when it is called: that is slow anyway.
+            other => other,
         }
     }
 }
@@ -127,6 +172,7 @@ impl<S> Clone for Handler<S> {
     fn clone(&self) -> Self {
         match self {
             Handler::Sync(handler) => Handler::Sync(Arc::clone(handler)),
+            Handler::Secret(handler) => Handler::Secret(Arc::clone(handler)),
             Handler::Async(handler) => Handler::Async(Arc::clone(handler)),
         }
     }
@@ -184,6 +230,25 @@ mod tests {
         assert!(router.handler(u16::MAX, |_, context, _| context.reply(b"first")));
         assert!(!router.handler(u16::MAX, |_, context, _| context.reply(b"second")));
         assert_eq!(run(&router, u16::MAX, b"").unwrap().1[8..], *b"second");
+    }
+
+    #[test]
+    fn a_code_is_secret_whether_that_is_said_before_its_handler_or_after() {
+        let mut router = Router::<String>::new();
+        assert!(!router.has_secrets());
+        router.secret(1);
+        router.handler(1, |_, context, _| context.reply(b""));
+        router.handler(2, |_, context, _| context.reply(b""));
+        router.handler(3, |_, context, _| context.reply(b""));
+        router.secret(2);
+        router.secret(1000);
+        let router = router.clone();
+        for code in [1, 2] {
+            assert!(matches!(router.get(code), Some(Handler::Secret(_))));
+        }
+        assert!(matches!(router.get(3), Some(Handler::Sync(_))));
+        let secret = [1, 2, 3, 1000].map(|code| router.is_secret(code));
+        assert_eq!(secret, [true, true, false, true]);
     }
 
     #[test]

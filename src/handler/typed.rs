@@ -1,7 +1,8 @@
 //! Handlers of messages: what does not decode never comes to them.
 //!
 //! A body that is not the message is answered by ERROR BAD_BODY, with the sentence that says which
-//! field is wrong; it counts as a bad frame like every other.
+//! field is wrong; it counts as a bad frame like every other. Requests with a message that has a
+//! [secret](crate::protocol::Secret) field are wiped from memory, as with [`Router::secret`].
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,6 +20,9 @@ impl<S: 'static> Router<S> {
         M: Message,
         F: Fn(&S, Context<'_>, M::In<'_>) -> Reply + Send + Sync + 'static,
     {
+        if M::SECRET {
+            self.secret(M::CODE);
+        }
         self.handler(M::CODE, move |state, context, body| match M::decode(body) {
             Ok(message) => handler(state, context, message),
             Err(error) => Reply::bad_body(&error),
@@ -33,6 +37,9 @@ impl<S: 'static> Router<S> {
         M: Message,
         F: AsyncFn(Rc<S>, &Request, M::In<'_>) -> Reply + Send + Sync + 'static,
     {
+        if M::SECRET {
+            self.secret(M::CODE);
+        }
         let handler = Arc::new(handler);
         self.async_handler(M::CODE, move |state, request| {
             let handler = Arc::clone(&handler);
@@ -124,7 +131,7 @@ mod tests {
 
     fn run(router: &Router<u32>, code: u16, body: &[u8]) -> (Content, Vec<u8>) {
         match router.get(code).unwrap() {
-            Handler::Sync(handler) => {
+            Handler::Sync(handler) | Handler::Secret(handler) => {
                 let mut exchange = exchange(code);
                 let reply = handler(&7, Context(&mut exchange), body);
                 (reply.0, exchange.out)

@@ -4,6 +4,8 @@
 //! Invariant: the frames that come out, and where decoding stops for good, depend on the bytes
 //! alone, never on how the network cut them into slices.
 
+use zeroize::Zeroize as _;
+
 use super::frame::{Frame, HEADER_BYTES, Header, checksum};
 
 /// What the next bytes of a stream are.
@@ -119,6 +121,8 @@ pub struct Decoder {
     /// The bytes that wait; those before `read` are done with.
     held: Vec<u8>,
     read: usize,
+    /// There may be secrets in `held`: what is done with is wiped.
+    guarded: bool,
 }
 
 impl Decoder {
@@ -139,10 +143,37 @@ impl Decoder {
 
     /// Has `slice` wait behind what waits already.
     pub fn hold(&mut self, slice: &[u8]) {
-        if self.held.len() + slice.len() > DOUBLED_BYTES_MAX {
+        if self.guarded {
+            self.make_room_guarded(slice.len());
+        } else if self.held.len() + slice.len() > DOUBLED_BYTES_MAX {
             self.held.reserve_exact(slice.len());
         }
         self.held.extend_from_slice(slice);
+    }
+
+    /// Has what waits wiped from memory as it is done with, and so on until nothing waits any more:
+    /// there may be secrets in it.
+    pub fn guard(&mut self) {
+        self.guarded = true;
+    }
+
+    /// The message code of the first frame that waits, if so much of it is there.
+    pub fn waiting_code(&self) -> Option<u16> {
+        let &[_, _, c0, c1] = self.held[self.read..].first_chunk::<PREFIX_BYTES>()?;
+        Some(u16::from_be_bytes([c0, c1]))
+    }
+
+    /// Makes room for more, and leaves no copy behind.
+    fn make_room_guarded(&mut self, more_bytes: usize) {
+        let needed_bytes = self.held.len() + more_bytes;
+        if needed_bytes <= self.held.capacity() {
+            return;
+        }
+        let doubled_bytes = (2 * self.held.capacity()).min(DOUBLED_BYTES_MAX);
+        let mut roomier = Vec::with_capacity(needed_bytes.max(doubled_bytes));
+        roomier.extend_from_slice(&self.held);
+        self.held.zeroize();
+        self.held = roomier;
     }
 
     /// Bytes that wait.
@@ -159,6 +190,10 @@ impl Decoder {
 
     /// Forgets what waits: the stream ends here.
     pub fn discard(&mut self) {
+        if self.guarded {
+            self.held.zeroize();
+            self.guarded = false;
+        }
         self.held = Vec::new();
         self.read = 0;
     }
@@ -168,6 +203,8 @@ impl Decoder {
         if self.read == self.held.len() {
             // Most connections stand between two frames most of the time: give the memory back.
             self.discard();
+        } else if self.guarded {
+            self.settle_guarded();
         } else if self.read >= self.held.len() / 2 {
             // Not at every frame: where many wait, each byte is moved at most once more.
             self.held.drain(..self.read);
@@ -176,6 +213,21 @@ impl Decoder {
                 self.held.shrink_to(self.held.len());
             }
         }
+    }
+
+    /// The same, and at once: what is done with is not to stay.
+    fn settle_guarded(&mut self) {
+        let left_bytes = self.held_bytes();
+        self.held.copy_within(self.read.., 0);
+        self.held[left_bytes..].zeroize();
+        self.held.truncate(left_bytes);
+        self.read = 0;
+    }
+}
+
+impl Drop for Decoder {
+    fn drop(&mut self) {
+        self.discard();
     }
 }
 
@@ -235,6 +287,9 @@ impl<'d> Frames<'d> {
                 return None;
             }
             let (needed, rest) = self.slice.split_at(missing.min(self.slice.len()));
+            if self.decoder.guarded {
+                self.decoder.make_room_guarded(needed.len());
+            }
             self.decoder.held.extend_from_slice(needed);
             self.slice = rest;
         }

@@ -55,7 +55,10 @@ impl Answers<'_> {
                 self.counters.frames_sent += 1;
                 None
             }
-            Content::Error { reason, text } => self.error(out, code, reason, &text),
+            Content::Error { reason, text } => {
+                self.counters.overloaded += u64::from(reason == Reason::Overloaded);
+                self.error(out, code, reason, &text)
+            }
             Content::TooLong { body_bytes } => self.too_long(out, code, body_bytes),
         }
     }

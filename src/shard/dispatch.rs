@@ -4,12 +4,14 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use bytes::Bytes;
+use zeroize::Zeroizing;
 
 use super::Shard;
 use super::answers::Answers;
+use super::connection::Phase;
 use super::io::{Io, Operation};
 use crate::handler::panic::caught;
-use crate::handler::{ConnectionId, Context, Exchange, Handler, HandlerTask, Request};
+use crate::handler::{ConnectionId, Context, Exchange, Handler, HandlerTask, Request, SyncHandler};
 use crate::metrics::CloseCause;
 use crate::protocol::{Decoded, Frame, HEADER_BYTES, Reason};
 
@@ -30,16 +32,16 @@ enum Halt {
 
 impl<I: Io, S: 'static> Shard<I, S> {
     /// Handles the frames that wait on a connection and those in `slice` behind them, as many as
-    /// may be handled now; the rest waits.
+    /// may be handled now; the rest waits. Says whether there may be secrets in the slice.
     #[expect(
         clippy::too_many_lines,
         reason = "the way of a message in one piece: its parts share what is in registers"
     )]
-    pub(super) fn handle_frames(&mut self, id: ConnectionId, slice: &[u8]) {
+    pub(super) fn handle_frames(&mut self, id: ConnectionId, slice: &[u8]) -> bool {
         let high_bytes = self.high_bytes();
         let frame_bytes_max = self.settings.frame_bytes_max;
         let Some(connection) = self.connections.get_mut(id) else {
-            return;
+            return true;
         };
         connection.renew_bucket(self.flood_limit);
         let mut share = connection.share.of_turn(self.turn, &self.settings);
@@ -61,6 +63,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
         let queue_start = reply_start;
         let frames_sent_before = answers.counters.frames_sent;
         let frames_taken = Cell::new(0);
+        let has_secrets = Cell::new(false);
         // Panics are caught around all frames of a slice, not around each: it is the handler at
         // work that panics, and the replies before its own are whole.
         let outcome = caught(|| {
@@ -90,6 +93,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
                             taken += u64::from(bad.frame_bytes() > 0);
                             left.take(bad.frame_bytes());
                             let floods = connection.bucket.floods(flood, since_us, self.now_us);
+                            has_secrets.set(has_secrets.get() | router.is_secret(bad.code()));
                             match refuse(&mut answers, &mut exchange.out, &bad, floods) {
                                 Some(cause) => break Halt::Ended(cause),
                                 None => continue,
@@ -100,6 +104,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
                 taken += 1;
                 left.take(HEADER_BYTES + frame.body.len());
                 if connection.bucket.floods(flood, since_us, self.now_us) {
+                    has_secrets.set(has_secrets.get() | router.is_secret(frame.code));
                     break Halt::Ended(answers.flooded(&mut exchange.out, frame.code));
                 }
                 exchange.code = frame.code;
@@ -119,18 +124,28 @@ impl<I: Io, S: 'static> Shard<I, S> {
                         }
                         answers.reply(&mut exchange.out, frame.code, reply)
                     }
+                    Some(Handler::Secret(handler)) => {
+                        has_secrets.set(true);
+                        handle_secret(handler.as_ref(), state, &mut exchange, &mut answers, frame)
+                    }
                     Some(Handler::Async(_)) if self.handlers >= answers.settings.handlers_max => {
+                        has_secrets.set(has_secrets.get() | router.is_secret(frame.code));
                         answers.overloaded(&mut exchange.out, frame.code)
                     }
                     Some(Handler::Async(handler)) => {
-                        let request = request(id, frame);
+                        let is_secret = router.is_secret(frame.code);
+                        has_secrets.set(has_secrets.get() | is_secret);
+                        let request = request(id, frame, is_secret);
                         let future = handler(Rc::clone(&self.state), request);
                         let task = HandlerTask::new(frame.code, future);
                         self.io.submit(Operation::Handle { id, task });
                         self.handlers += 1;
                         break Halt::Handling(frame.code);
                     }
-                    None => answers.unknown_code(&mut exchange.out, frame.code),
+                    None => {
+                        has_secrets.set(has_secrets.get() | router.is_secret(frame.code));
+                        answers.unknown_code(&mut exchange.out, frame.code)
+                    }
                 };
                 recorder.handled();
                 if let Some(cause) = end {
@@ -153,7 +168,23 @@ impl<I: Io, S: 'static> Shard<I, S> {
             (exchange.out, queue_start),
             (frames_taken.get(), frames_sent),
         );
-        self.halt(id, halt, frames_taken.get());
+        self.halt(id, halt, frames_taken.get()) | has_secrets.get()
+    }
+
+    /// Keeps what has come while nothing may be handled, for as long as it may be handled some
+    /// time. Says whether there may be secrets in it.
+    pub(super) fn hold(&mut self, id: ConnectionId, slice: &[u8]) -> bool {
+        let may_have_secrets = self.router.has_secrets();
+        if let Some(connection) = self.connections.get_mut(id)
+            && connection.phase == Phase::Open
+        {
+            if may_have_secrets {
+                connection.decoder.guard();
+            }
+            connection.decoder.hold(slice);
+            connection.waits_since_us = connection.waits_since_us.min(self.now_us);
+        }
+        may_have_secrets
     }
 
     /// Bytes queued from which on a connection is paused. Short of memory, nobody gets a second
@@ -166,13 +197,25 @@ impl<I: Io, S: 'static> Shard<I, S> {
         }
     }
 
-    fn halt(&mut self, id: ConnectionId, halt: Halt, frames: u64) {
+    /// Says whether there may be secrets in what is left to wait.
+    fn halt(&mut self, id: ConnectionId, halt: Halt, frames: u64) -> bool {
         let Some(connection) = self.connections.get_mut(id) else {
-            return;
+            return true;
         };
         let since_us = connection.waits_since_us.min(self.now_us);
         // What comes later has not waited until then.
         let has_waiting = connection.decoder.held_bytes() > 0;
+        let leaves_secrets = has_waiting && self.router.has_secrets() && {
+            // Of whole frames that wait, nobody has looked at the codes.
+            let code = match halt {
+                Halt::Starved => connection.decoder.waiting_code(),
+                _ => None,
+            };
+            code.is_none_or(|code| self.router.is_secret(code))
+        };
+        if leaves_secrets {
+            connection.decoder.guard();
+        }
         connection.waits_since_us = match halt {
             Halt::Paused | Halt::Spent | Halt::Handling(_) if has_waiting => self.now_us,
             _ => u64::MAX,
@@ -199,16 +242,40 @@ impl<I: Io, S: 'static> Shard<I, S> {
         if frames > 0 {
             self.close_beyond_max(id);
         }
+        leaves_secrets
     }
 }
 
-/// A frame for an asynchronous handler, to keep.
-fn request(connection: ConnectionId, frame: Frame<'_>) -> Request {
+/// A frame for an asynchronous handler, to keep. What is secret is wiped with the last part of it
+/// that anybody holds.
+fn request(connection: ConnectionId, frame: Frame<'_>, is_secret: bool) -> Request {
+    let body = if is_secret {
+        Bytes::from_owner(Zeroizing::new(frame.body.to_vec()))
+    } else {
+        Bytes::copy_from_slice(frame.body)
+    };
     Request {
         connection,
         code: frame.code,
-        body: Bytes::copy_from_slice(frame.body),
+        body,
     }
+}
+
+/// Has a synchronous handler answer a request that carries a secret.
+#[cold]
+fn handle_secret<S>(
+    handler: &SyncHandler<S>,
+    state: &S,
+    exchange: &mut Exchange,
+    answers: &mut Answers<'_>,
+    frame: Frame<'_>,
+) -> Option<CloseCause> {
+    let reply_start = exchange.out.len();
+    let reply = handler(state, Context(exchange), frame.body);
+    if !reply.is_written() {
+        exchange.out.truncate(reply_start);
+    }
+    answers.reply(&mut exchange.out, frame.code, reply)
 }
 
 /// Answers what is no good frame, or is one too many as well.

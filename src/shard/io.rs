@@ -40,6 +40,12 @@ pub trait Io {
         false
     }
 
+    /// Takes received bytes back, and overwrites them before anybody else gets their buffer: there
+    /// may be a secret among them. A world that gives its buffers to nobody else need not.
+    fn wipe(&mut self, received: Self::Received) {
+        drop(received);
+    }
+
     /// Takes up to `max` completions, in the order in which they happened.
     fn reap(&mut self, completions: &mut Vec<Completion<Self::Socket, Self::Received>>, max: usize);
 }

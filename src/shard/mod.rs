@@ -314,7 +314,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
     fn received(&mut self, id: ConnectionId, result: Result<I::Received, Failure>, more: bool) {
         let Some(connection) = self.connections.get_mut(id) else {
             self.counters.stale_completions += 1;
-            return;
+            return result.map_or((), |bytes| self.io.wipe(bytes));
         };
         if !more {
             connection.receive = Multishot::Idle;
@@ -325,11 +325,13 @@ impl<I: Io, S: 'static> Shard<I, S> {
                 self.counters.received_bytes += bytes.len() as u64;
                 connection.traffic.received_bytes += bytes.len() as u64;
                 connection.in_bulk = bytes.len() >= self.settings.bulk_bytes;
-                if connection.may_handle() {
-                    self.handle_frames(id, &bytes);
-                } else if connection.phase == Phase::Open {
-                    connection.decoder.hold(&bytes);
-                    connection.waits_since_us = connection.waits_since_us.min(self.now_us);
+                let may_have_secrets = if connection.may_handle() {
+                    self.handle_frames(id, &bytes)
+                } else {
+                    self.hold(id, &bytes)
+                };
+                if may_have_secrets {
+                    self.io.wipe(bytes);
                 }
             }
             Err(Failure::Cancelled) => {}
@@ -444,7 +446,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
             connection.paused = false;
         }
         if connection.may_handle() && connection.decoder.held_bytes() > 0 {
-            self.handle_frames(id, &[]);
+            let _nothing_was_received = self.handle_frames(id, &[]);
         }
         self.settle(id);
     }

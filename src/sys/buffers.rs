@@ -155,6 +155,17 @@ impl Received {
             len: 0,
         }
     }
+
+    /// Overwrites the bytes, and gives the buffer back.
+    pub(crate) fn wipe(self) {
+        if let Some(buffers) = &self.buffers {
+            let address = buffers.address(self.id).as_ptr();
+            // SAFETY: `len` is at most BUFFER_BYTES (checked by `lend`), so the range is within the
+            // buffer, which is lent to `self` alone: the kernel does not write to it, and as `self`
+            // was given away no reference to its bytes is left.
+            unsafe { address.write_bytes(0, self.len as usize) };
+        }
+    }
 }
 
 impl Deref for Received {

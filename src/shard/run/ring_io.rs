@@ -253,6 +253,10 @@ impl Io for RingIo {
         self.ring.somebody_waits(listener)
     }
 
+    fn wipe(&mut self, received: Received) {
+        received.wipe();
+    }
+
     #[inline]
     fn reap(&mut self, completions: &mut Vec<Completion<Socket, Received>>, max: usize) {
         self.reap_handlers(completions);
