@@ -5,12 +5,13 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use clap::Args;
+use corelane::apps::accounts::Accounts;
 use corelane::config::{Config, Override, ProcessMode};
 use corelane::process::control::{ControlThread, Stage, Superior};
 use corelane::process::listeners::PassedOn;
 use corelane::process::logging::Writing;
 use corelane::process::pid_file::PidFile;
-use corelane::process::worker::ServerBuilder;
+use corelane::process::worker::{ServerBuilder, spare_cpus};
 use corelane::process::{control, identity, listeners, logging, notify};
 use corelane::protocol::codes;
 use corelane::{Server, StartError, apps};
@@ -117,10 +118,18 @@ pub(super) fn start(
         None => listeners::open_admin(&config).map_err(start_failure)?,
     };
     identity::take_on(&config.process).map_err(Failure::run)?;
+    let accounts = accounts(&config)?;
     let server: ServerBuilder<()> = Server::builder(config).listeners(sockets);
-    let (server, control) = server
+    let mut server = server
         .handler(codes::PING, apps::ping)
         .handler(codes::ECHO, apps::echo)
+        // Also where nobody answers them.
+        .secret(codes::REGISTER)
+        .secret(codes::LOGIN);
+    if let Some(accounts) = &accounts {
+        server = server.accounts(accounts);
+    }
+    let (server, control) = server
         .start_with(|handle| {
             let companion = super::admin::companion(handle.clone(), admin, admin_from);
             control::obey(handle, superior, Some(companion))
@@ -129,6 +138,12 @@ pub(super) fn start(
     let control = control.map_err(Failure::run)?;
     control.serving();
     Ok((server, control))
+}
+
+/// As the user that the server is by now.
+fn accounts(config: &Config) -> Result<Option<Accounts>, Failure> {
+    let cpus = spare_cpus(config).map_err(start_failure)?;
+    Accounts::start(&config.accounts, &cpus).map_err(Failure::run)
 }
 
 fn start_failure(error: StartError) -> Failure {

@@ -16,11 +16,12 @@ use glommio::{LocalExecutorBuilder, Placement};
 use super::handle::ServerHandle;
 use super::listeners;
 use super::placement::{PlacementError, place};
+use crate::apps::accounts::Accounts;
 use crate::config::{Config, ConfigError, Limits};
 use crate::handler::{ConnectionId, Context, Local, Reply, Request, Router, panic};
 use crate::metrics::latency::Codes;
 use crate::metrics::{CloseCause, Counters};
-use crate::protocol::Message;
+use crate::protocol::{Message, codes};
 use crate::shard::mesh::{Mesh, mesh};
 use crate::shard::run::{self, Control, Order, Tuning};
 use crate::shard::{Loads, Message as Mail};
@@ -197,6 +198,23 @@ impl<S: 'static> ServerBuilder<S> {
         F: Fn(&S, ConnectionId, CloseCause) + Send + Sync + 'static,
     {
         self.router.on_close(hook);
+        self
+    }
+
+    /// Has the requests with this code wiped from memory once they are handled or refused, whether
+    /// it has a handler or not: they carry a password or the like.
+    #[must_use]
+    pub fn secret(mut self, code: u16) -> Self {
+        self.router.secret(code);
+        self
+    }
+
+    /// Has REGISTER and LOGIN answered by these accounts.
+    #[must_use]
+    pub fn accounts(mut self, accounts: &Accounts) -> Self {
+        if !accounts.serve(&mut self.router) {
+            self.duplicate = Some(codes::REGISTER);
+        }
         self
     }
 
@@ -506,10 +524,35 @@ pub(super) fn note_files(config: &Config, file_limit: u64, shards: usize) {
 
 /// The CPU of each shard on this host, in shard order; `None` where it is not pinned.
 pub(crate) fn placement(config: &Config) -> Result<Vec<Option<usize>>, StartError> {
-    let allowed = cpus::allowed().map_err(|error| StartError::Host {
+    Ok(place(
+        &config.shards,
+        &allowed_cpus()?,
+        cpus::parallelism(),
+    )?)
+}
+
+/// The CPUs of this process that no shard is pinned to, for what is to stay out of the shards' way;
+/// empty where there are none, or where shards run anywhere.
+///
+/// # Errors
+///
+/// [`StartError`], as a start with this configuration would fail.
+pub fn spare_cpus(config: &Config) -> Result<Vec<usize>, StartError> {
+    let shards = placement(config)?;
+    if shards.contains(&None) {
+        return Ok(Vec::new());
+    }
+    let allowed = allowed_cpus()?;
+    Ok(allowed
+        .into_iter()
+        .filter(|&cpu| !shards.contains(&Some(cpu)))
+        .collect())
+}
+
+fn allowed_cpus() -> Result<Vec<usize>, StartError> {
+    cpus::allowed().map_err(|error| StartError::Host {
         lacks: vec![format!("its CPUs can't be told: {error}")],
-    })?;
-    Ok(place(&config.shards, &allowed, cpus::parallelism())?)
+    })
 }
 
 /// What each shard is woken by.

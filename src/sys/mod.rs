@@ -6,6 +6,7 @@
 //! memory that the kernel may touch belongs to the ring until the kernel is done with it.
 #![allow(unsafe_code)] // this is the room for it
 
+pub(crate) mod background;
 mod buffers;
 pub(crate) mod child;
 pub(crate) mod clock;

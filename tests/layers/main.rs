@@ -26,8 +26,8 @@ const ROOMS: [Room; 15] = [
     ])),
     // Master, worker, signals.
     room("process", Imports::AllBelow, Pure::Only(&["master"])),
-    // Handlers that ship, on the public API.
-    room("apps", Imports::Only(&["handler", "protocol", "config"]), Pure::Nothing),
+    // Handlers that ship, on the public API; `sys` for threads that keep out of the shards' way.
+    room("apps", Imports::Only(&["handler", "protocol", "config", "sys"]), Pure::Nothing),
     // Load generator and latency reports.
     room("load", Imports::AllBelow, Pure::Only(&[
         "gauge", "lane", "latency", "record", "report", "requests", "schedule", "session", "tally",

@@ -132,9 +132,14 @@ impl Program {
         }
     }
 
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// How many descriptors it has open.
     pub(crate) fn open_files(&self) -> usize {
-        let folder = format!("/proc/{}/fd", self.child.id());
+        let folder = format!("/proc/{}/fd", self.pid());
         std::fs::read_dir(folder).unwrap().count()
     }
 

@@ -1,0 +1,214 @@
+//! Accounts: REGISTER makes one, LOGIN tells whether somebody has one. For any state.
+//!
+//! Passwords are hashed on threads of their own, which run when nothing else does, and are wiped
+//! from memory before the reply is sent. An account is on disk before its reply is sent. A name has
+//! 1 to 55 bytes and is compared as it is, byte by byte; a password has 1 to 39. An empty one does
+//! not fit its message: BAD_BODY.
+//!
+//! ```no_run
+//! use corelane::apps::accounts::Accounts;
+//! use corelane::{Config, Server};
+//!
+//! let config = Config::default();
+//! let mut server = Server::builder(config.clone());
+//! // Nothing with accounts.store = "off".
+//! if let Some(accounts) = Accounts::start(&config.accounts, &[])? {
+//!     server = server.accounts(&accounts);
+//! }
+//! server.start()?.wait()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod clerk;
+mod embedded;
+mod hashing;
+mod memory;
+mod stack;
+mod store;
+mod threads;
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+pub use self::embedded::FileError;
+pub use self::store::{Account, Store, StoreError};
+pub use self::threads::ThreadError;
+
+use self::embedded::Embedded;
+use self::memory::Memory;
+use self::stack::without_trace;
+use self::threads::{Outcome, Pool, Wish};
+use crate::config::{self, AccountStore};
+use crate::handler::{Reply, Request, Router};
+use crate::protocol::messages::{LoggedIn, Login, Register, Registered};
+use crate::protocol::{BodyError, Message, Reason, codes};
+
+/// Accounts can't be had as they are configured.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AccountsError {
+    /// The file of the embedded store is not as it should be.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A hash thread did not start.
+    #[error(transparent)]
+    Thread(#[from] ThreadError),
+}
+
+/// The accounts of a server: a store, and the threads that hash for it. It can be cloned and sent
+/// to other threads; the last to be dropped ends the threads.
+#[derive(Clone)]
+pub struct Accounts {
+    pool: Arc<Pool>,
+}
+
+impl Accounts {
+    /// The accounts that are configured, if any are. The file of an embedded store is looked at, and
+    /// not changed.
+    ///
+    /// The hash threads run on these CPUs, if any are named:
+    /// [`spare_cpus`](crate::process::worker::spare_cpus) has those that no shard is on.
+    ///
+    /// # Errors
+    ///
+    /// [`AccountsError`]; each is a sentence.
+    pub fn start(
+        config: &config::Accounts,
+        cpus: &[usize],
+    ) -> Result<Option<Accounts>, AccountsError> {
+        let accounts = match config.store {
+            AccountStore::Off => return Ok(None),
+            AccountStore::Memory => Accounts::with_store(Memory::default(), config, cpus),
+            AccountStore::Embedded => {
+                Accounts::with_store(Embedded::at(&config.path)?, config, cpus)
+            }
+        };
+        Ok(Some(accounts?))
+    }
+
+    /// Accounts in a store of your own.
+    ///
+    /// # Errors
+    ///
+    /// [`ThreadError`].
+    pub fn with_store(
+        store: impl Store,
+        config: &config::Accounts,
+        cpus: &[usize],
+    ) -> Result<Accounts, ThreadError> {
+        let store: Arc<dyn Store> = Arc::new(store);
+        let pool = Pool::start(&store, (config.hash_threads, config.hash_queue), cpus)?;
+        Ok(Accounts {
+            pool: Arc::new(pool),
+        })
+    }
+
+    /// Has REGISTER and LOGIN answered. Gives back whether both codes were free; if not, the former
+    /// handler is replaced.
+    pub fn serve<S: 'static>(&self, router: &mut Router<S>) -> bool {
+        router.secret(codes::REGISTER);
+        router.secret(codes::LOGIN);
+        let pool = Arc::clone(&self.pool);
+        let register = move |_, request| register(Arc::clone(&pool), request);
+        let pool = Arc::clone(&self.pool);
+        let log_in = move |_, request| log_in(Arc::clone(&pool), request);
+        let were_free = [
+            router.async_handler(codes::REGISTER, register),
+            router.async_handler(codes::LOGIN, log_in),
+        ];
+        were_free == [true; 2]
+    }
+}
+
+impl fmt::Debug for Accounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Accounts").finish_non_exhaustive()
+    }
+}
+
+async fn register(pool: Arc<Pool>, request: Request) -> Reply {
+    let checked = without_trace(|| {
+        let request = Register::decode(request.body())?;
+        check(request.username, request.password.is_empty())?;
+        Ok::<_, Unfit>((request.kind, request.username.to_owned()))
+    });
+    let (kind, username) = match checked {
+        Ok(checked) => checked,
+        Err(unfit) => return unfit.reply(),
+    };
+    let username = username.as_str();
+    let outcome = ask(&pool, Wish::Register, request.into_body()).await;
+    reply(outcome, "the name is taken", || Registered {
+        kind,
+        username,
+        password: (),
+    })
+}
+
+async fn log_in(pool: Arc<Pool>, request: Request) -> Reply {
+    let checked = without_trace(|| {
+        let request = Login::decode(request.body())?;
+        check(request.username, request.password.is_empty())?;
+        Ok::<_, Unfit>(request.username.to_owned())
+    });
+    let username = match checked {
+        Ok(checked) => checked,
+        Err(unfit) => return unfit.reply(),
+    };
+    let username = username.as_str();
+    let outcome = ask(&pool, Wish::LogIn, request.into_body()).await;
+    reply(outcome, "the name is unknown or the password wrong", || {
+        LoggedIn {
+            username,
+            password: (),
+        }
+    })
+}
+
+/// A request that does not fit its message.
+#[derive(Debug, thiserror::Error)]
+enum Unfit {
+    #[error(transparent)]
+    Body(#[from] BodyError),
+    #[error("a username has 1 to 55 bytes, not 0")]
+    NoName,
+    #[error("a password has 1 to 39 bytes, not 0")]
+    NoPassword,
+}
+
+impl Unfit {
+    fn reply(&self) -> Reply {
+        Reply::error(Reason::BadBody, self.to_string())
+    }
+}
+
+fn check(username: &str, has_no_password: bool) -> Result<(), Unfit> {
+    match (username.is_empty(), has_no_password) {
+        (true, _) => Err(Unfit::NoName),
+        (false, true) => Err(Unfit::NoPassword),
+        (false, false) => Ok(()),
+    }
+}
+
+/// How it comes out; at once where the queue is full.
+async fn ask(pool: &Pool, wish: Wish, body: Bytes) -> Outcome {
+    match pool.ask(wish, body) {
+        // A hash thread that ends has answered what it took.
+        Some(outcome) => outcome.await.unwrap_or(Outcome::Failed),
+        None => Outcome::Busy,
+    }
+}
+
+fn reply<M: Message>(outcome: Outcome, no: &'static str, yes: impl FnOnce() -> M) -> Reply {
+    match outcome {
+        Outcome::Done => Reply::message(&yes()),
+        Outcome::Rejected => Reply::error(Reason::Rejected, no),
+        Outcome::Busy => Reply::error(
+            Reason::Overloaded,
+            "too many wait for accounts, try again later",
+        ),
+        Outcome::Failed => Reply::error(Reason::Internal, "the accounts can't be reached"),
+    }
+}

@@ -1,0 +1,109 @@
+//! A full queue in front of the hash threads, and a store that others are at: OVERLOADED, counted.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU16;
+use std::sync::{Mutex, mpsc};
+
+use corelane::apps::accounts::{Account, Accounts, Store, StoreError};
+use corelane::config::ShardCount;
+use corelane::protocol::codes;
+use corelane::{Config, Server, apps};
+
+use crate::peer::Peer;
+use crate::support::{Came, login, meaning};
+use crate::waiting::DEADLINE;
+
+/// Tells when it is looked into, and waits to be let go on.
+struct Held {
+    entered: mpsc::Sender<()>,
+    goes_on: Mutex<mpsc::Receiver<()>>,
+}
+
+impl Store for Held {
+    fn find(&self, _name: &str) -> Result<Option<Account>, StoreError> {
+        self.entered.send(()).unwrap();
+        self.goes_on.lock().unwrap().recv().unwrap();
+        Ok(None)
+    }
+
+    fn insert(&self, _name: &str, _account: &Account) -> Result<bool, StoreError> {
+        Err(StoreError::Busy)
+    }
+}
+
+fn config() -> Config {
+    let mut config = Config::default();
+    config.server.listen = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
+    config.shards.count = ShardCount::Exactly(NonZeroU16::MIN);
+    config.shards.pin = false;
+    config.shards.busy_poll_us = 0;
+    config.accounts.hash_queue = 2;
+    config
+}
+
+fn serve(store: impl Store) -> Server {
+    let config = config();
+    let accounts = Accounts::with_store(store, &config.accounts, &[]).unwrap();
+    let server = Server::builder(config).handler(codes::PING, apps::ping);
+    server.accounts(&accounts).start().unwrap()
+}
+
+#[track_caller]
+fn came(peer: &mut Peer) -> Came {
+    meaning(&peer.next().unwrap(), "alice")
+}
+
+#[test]
+fn beyond_the_queue_the_answer_is_overloaded_at_once() {
+    let (entered, enters) = mpsc::channel();
+    let (go_on, goes_on) = mpsc::channel();
+    let server = serve(Held {
+        entered,
+        goes_on: Mutex::new(goes_on),
+    });
+    let address = server.addresses()[0];
+    let mut peers: Vec<_> = (0..6).map(|_| Peer::connect(address)).collect();
+    let body = login("alice", "correct horse");
+    let (working, others) = peers.split_first_mut().unwrap();
+    working.send(codes::LOGIN, &body);
+    enters.recv_timeout(DEADLINE).unwrap();
+    // Two wait. That they do is known when the next is turned away.
+    let (waiting, beyond) = others.split_at_mut(2);
+    for peer in waiting.iter_mut() {
+        peer.send(codes::LOGIN, &body);
+        // Behind this, on the same shard.
+        Peer::connect(address).ping();
+    }
+    for peer in beyond {
+        peer.send(codes::LOGIN, &body);
+        assert_eq!(came(peer), Came::Overloaded);
+        peer.ping();
+    }
+    for _ in 0..3 {
+        go_on.send(()).unwrap();
+    }
+    assert_eq!(came(working), Came::Rejected);
+    for peer in waiting {
+        assert_eq!(came(peer), Came::Rejected);
+    }
+    server.handle().stop();
+    assert_eq!(server.wait().unwrap()[0].overloaded, 3);
+}
+
+#[test]
+fn a_store_that_others_are_at_is_overloaded() {
+    let (entered, _enters) = mpsc::channel();
+    let (_go_on, goes_on) = mpsc::channel();
+    let server = serve(Held {
+        entered,
+        goes_on: Mutex::new(goes_on),
+    });
+    let mut peer = Peer::connect(server.addresses()[0]);
+    peer.send(
+        codes::REGISTER,
+        &crate::support::register("alice", "correct horse"),
+    );
+    assert_eq!(came(&mut peer), Came::Overloaded);
+    server.handle().stop();
+    assert_eq!(server.wait().unwrap()[0].overloaded, 1);
+}
