@@ -11,11 +11,17 @@ use super::{Failure, OrFailed as _};
 
 /// Binds this thread to one CPU.
 pub(crate) fn pin_this_thread(cpu: usize) -> Result<(), Failure> {
+    keep_this_thread(&[cpu])
+}
+
+/// Keeps this thread, and the children that it starts, to these CPUs.
+pub(crate) fn keep_this_thread(cpus: &[usize]) -> Result<(), Failure> {
     let mut set = CpuSet::new();
-    if cpu < CpuSet::MAX_CPU {
+    for &cpu in cpus.iter().filter(|&&cpu| cpu < CpuSet::MAX_CPU) {
         set.set(cpu);
     }
-    sched_setaffinity(None, &set).or_failed(format_args!("a thread cannot be bound to CPU {cpu}"))
+    sched_setaffinity(None, &set)
+        .or_failed(format_args!("a thread cannot be bound to CPUs {cpus:?}"))
 }
 
 /// Which CPU the server has, and which the client.
