@@ -21,7 +21,7 @@ use crate::config::{Config, ConfigError, Limits};
 use crate::handler::{ConnectionId, Context, Local, Reply, Request, Router, panic};
 use crate::metrics::latency::Codes;
 use crate::metrics::{CloseCause, Counters};
-use crate::protocol::{Message, codes};
+use crate::protocol::Message;
 use crate::shard::mesh::{Mesh, mesh};
 use crate::shard::run::{self, Control, Order, Tuning};
 use crate::shard::{Loads, Message as Mail};
@@ -212,9 +212,8 @@ impl<S: 'static> ServerBuilder<S> {
     /// Has REGISTER and LOGIN answered by these accounts.
     #[must_use]
     pub fn accounts(mut self, accounts: &Accounts) -> Self {
-        if !accounts.serve(&mut self.router) {
-            self.duplicate = Some(codes::REGISTER);
-        }
+        let taken = accounts.serve(&mut self.router);
+        self.duplicate = self.duplicate.or(taken);
         self
     }
 

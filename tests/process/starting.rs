@@ -17,7 +17,7 @@ fn processes_and_threads_show_what_they_are() {
     assert_eq!(title(worker), "corelane: worker");
     assert_eq!(threads(running.pid()), ["corelane"]);
     // A thread takes its name itself, a moment after it was made.
-    for name in ["corelane", "log", "shard-0", "shard-1", "control"] {
+    for name in ["corelane", "log", "shard-0", "shard-1", "hash-0", "control"] {
         until(name, || {
             threads(worker)
                 .iter()

@@ -105,9 +105,9 @@ impl Accounts {
         })
     }
 
-    /// Has REGISTER and LOGIN answered. Gives back whether both codes were free; if not, the former
-    /// handler is replaced.
-    pub fn serve<S: 'static>(&self, router: &mut Router<S>) -> bool {
+    /// Has REGISTER and LOGIN answered. Gives back which of the two had a handler already, which is
+    /// then replaced.
+    pub fn serve<S: 'static>(&self, router: &mut Router<S>) -> Option<u16> {
         router.secret(codes::REGISTER);
         router.secret(codes::LOGIN);
         let pool = Arc::clone(&self.pool);
@@ -115,10 +115,14 @@ impl Accounts {
         let pool = Arc::clone(&self.pool);
         let log_in = move |_, request| log_in(Arc::clone(&pool), request);
         let were_free = [
-            router.async_handler(codes::REGISTER, register),
-            router.async_handler(codes::LOGIN, log_in),
+            (
+                codes::REGISTER,
+                router.async_handler(codes::REGISTER, register),
+            ),
+            (codes::LOGIN, router.async_handler(codes::LOGIN, log_in)),
         ];
-        were_free == [true; 2]
+        let taken = were_free.into_iter().find(|(_, was_free)| !was_free);
+        taken.map(|(code, _)| code)
     }
 }
 
