@@ -410,6 +410,49 @@ mod tests {
         }
     }
 
+    /// What it keeps besides is wiped memory, which can't be looked at from here.
+    #[test]
+    fn a_guarded_decoder_gives_the_same_frames_and_keeps_none_of_them() {
+        let (bytes, expected) = stream();
+        for cut in 1..bytes.len() {
+            let mut decoder = Decoder::new();
+            let (mut events, mut taken_bytes, mut given_bytes) = (Vec::new(), 0, 0);
+            for slice in bytes.chunks(cut) {
+                given_bytes += slice.len();
+                let mut slice = slice;
+                loop {
+                    decoder.guard();
+                    let mut frames = decoder.frames(slice, MAX);
+                    // One at a time, so that others wait behind it.
+                    let next = frames.next().map(|decoded| {
+                        taken_bytes += decoded.frame_bytes();
+                        event(&decoded)
+                    });
+                    drop(frames);
+                    slice = &[];
+                    assert_eq!(decoder.read, 0);
+                    assert_eq!(
+                        decoder.held,
+                        bytes[taken_bytes..given_bytes],
+                        "cut at {cut}"
+                    );
+                    let Some(event) = next else { break };
+                    events.push(event);
+                }
+            }
+            assert_eq!(events, expected);
+        }
+    }
+
+    #[test]
+    fn the_code_of_what_waits_is_known_from_its_fourth_byte_on() {
+        let mut decoder = Decoder::new();
+        decoder.hold(&[0, 9, 1]);
+        assert_eq!(decoder.waiting_code(), None);
+        decoder.hold(&[2]);
+        assert_eq!(decoder.waiting_code(), Some(0x0102));
+    }
+
     #[test]
     fn a_decoder_between_frames_holds_no_memory() {
         let (bytes, _) = stream();

@@ -13,6 +13,7 @@ use crate::protocol::{codes, encode};
 struct Still {
     completions: Vec<Completion<(), Vec<u8>>>,
     asked: Vec<String>,
+    wiped: Vec<Vec<u8>>,
     somebody_waits: bool,
 }
 
@@ -30,6 +31,10 @@ impl Io for Still {
 
     fn submit(&mut self, operation: Operation<'_, ()>) {
         self.asked.push(format!("{operation:?}"));
+    }
+
+    fn wipe(&mut self, received: Vec<u8>) {
+        self.wiped.push(received);
     }
 
     fn reap(&mut self, completions: &mut Vec<Completion<(), Vec<u8>>>, _max: usize) {
@@ -376,4 +381,75 @@ fn what_was_queued_before_a_lower_limit_closes_nobody() {
     assert_eq!(asked(&shard, "CancelReceive"), 1, "it is not read");
     assert_eq!(asked(&shard, "CancelSend"), 0);
     shard.audit().unwrap();
+}
+
+/// Which of these slices were wiped, of one connection after the other, with a secret code 7 (an
+/// asynchronous handler), 8 (a synchronous one) and 9 (none), and at most three frames a turn.
+fn wiped(slices: &[&[u8]]) -> Vec<bool> {
+    let mut router = Router::new();
+    router.handler(codes::ECHO, |(), context, body| context.reply(body));
+    router.async_handler(7, |_, _| async { Reply::none() });
+    router.handler(8, |(), context, _| context.reply(b""));
+    for code in [7, 8, 9] {
+        router.secret(code);
+    }
+    let settings = Settings {
+        turn_frames_max: 3,
+        ..Settings::from(&Config::default())
+    };
+    let mut shard = with_one_connection(settings, router);
+    let id = shard.connections.ids().next().unwrap();
+    let were_wiped = slices.iter().map(|slice| {
+        shard.io.completions.push(Completion::Received {
+            id,
+            result: Ok(slice.to_vec()),
+            more: true,
+        });
+        shard.turn(2);
+        let wiped = std::mem::take(&mut shard.io.wiped);
+        assert!(wiped.iter().all(|wiped| wiped == slice));
+        !wiped.is_empty()
+    });
+    were_wiped.collect()
+}
+
+fn frame(code: u16, body: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    encode(&mut bytes, code, body).unwrap();
+    bytes
+}
+
+#[test]
+fn what_is_no_secret_is_not_wiped() {
+    let echo = frame(codes::ECHO, b"in the clear");
+    let two = echo.repeat(2);
+    let unknown = frame(1000, b"");
+    assert_eq!(wiped(&[&echo, &two, &unknown]), [false; 3]);
+    // From its fourth byte on, a frame says that it is none.
+    assert_eq!(wiped(&[&echo[..4], &echo[4..9], &echo[9..]]), [false; 3]);
+}
+
+#[test]
+fn a_slice_with_a_secret_in_it_is_wiped_however_it_ends() {
+    let echo = frame(codes::ECHO, b"in the clear");
+    for code in [7, 8, 9] {
+        let secret = frame(code, b"secret");
+        assert_eq!(wiped(&[&secret]), [true], "code {code}");
+        assert_eq!(wiped(&[&[&echo[..], &secret].concat()]), [true]);
+        assert_eq!(wiped(&[&[&echo[..], &secret[..9]].concat()]), [true]);
+        for cut in 1..secret.len() {
+            let (head, tail) = secret.split_at(cut);
+            assert_eq!(wiped(&[head, tail]), [true; 2], "code {code} cut at {cut}");
+        }
+        let mut broken = secret.clone();
+        broken[4] ^= 1;
+        assert_eq!(wiped(&[&broken]), [true]);
+        // More than a turn takes; what ends the connection, and what comes after.
+        assert_eq!(wiped(&[&[echo.repeat(3), secret.clone()].concat()]), [true]);
+        let ended = [&[0, 7, 0, 1][..], &secret].concat();
+        assert_eq!(wiped(&[&ended, &secret]), [true; 2]);
+    }
+    // Behind a handler at work, whatever it is.
+    let secret = frame(7, b"secret");
+    assert_eq!(wiped(&[&secret, &echo]), [true; 2]);
 }
