@@ -15,8 +15,8 @@ use crate::support::waiting::DEADLINE;
 fn a_server_that_starts_is_alive_and_not_ready_until_all_shards_are_up() {
     let (open, gate) = mpsc::channel::<()>();
     let gate = Mutex::new(gate);
-    let builder = Server::builder_with_state(config(2), move |shard| {
-        if shard == 1 {
+    let builder = Server::builder_with_state(config(2), move |local: corelane::Local<()>| {
+        if local.shard() == 1 {
             gate.lock().unwrap().recv_timeout(DEADLINE).unwrap();
         }
     });
