@@ -53,7 +53,7 @@ pub(super) fn run() -> Result<(), Failure> {
     if estate.is_none() {
         daemon::leave_terminal().map_err(Failure::run)?;
     }
-    logging::start(&config.log, Writing::Direct).map_err(Failure::run)?;
+    logging::start(&config.log, Writing::Queued).map_err(Failure::run)?;
     let read_config = || arguments.load().map_err(Failure::into_message);
     let duties = Duties {
         config,

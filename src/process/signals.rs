@@ -31,8 +31,8 @@ pub(crate) fn name_of(signal: i32) -> &'static str {
 }
 
 /// Has the signals of the table, and those of ended children, come out of a descriptor, and blocks
-/// them: none interrupts anything, and one that comes while a child is made waits. For programs of
-/// one thread.
+/// them: none interrupts anything, and one that comes while a child is made waits. For programs
+/// whose other threads take no signals, as that of the log.
 pub(crate) fn descriptor() -> io::Result<SignalFd> {
     let mut all = SigSet::empty();
     for (signal, _) in TABLE {

@@ -1,4 +1,4 @@
-//! The master at work: one thread without a runtime. It turns signals, ended children, words of
+//! The master at work: one thread without a runtime, beside that of the log. It turns signals, ended children, words of
 //! workers and time into events for its [mind](super::master), and carries actions out.
 //!
 //! It holds the listening sockets as long as it lives and is not told to go down. Signals are
@@ -82,7 +82,8 @@ pub struct Duties<'a> {
     pub announce: &'a dyn Fn(&[SocketAddr], usize) -> io::Result<()>,
 }
 
-/// Supervises a server until it was told to go down and has. Call it on the only thread.
+/// Supervises a server until it was told to go down and has. Call it on the first thread, where no
+/// other but the log's is.
 ///
 /// # Errors
 ///

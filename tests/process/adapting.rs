@@ -95,9 +95,11 @@ fn the_log_of_master_and_worker_moves_to_another_file() {
     std::fs::write(&config, text.replace(&old, &new)).unwrap();
     let said = running.site.succeed(&["reload", "--pid-file", "pid"]);
     assert!(said.starts_with("reloaded: worker "), "{said}");
-    let moved = std::fs::read_to_string(&after).unwrap();
-    assert!(moved.contains(said.trim_end()), "{moved}");
-    assert!(moved.contains("the worker starts"), "{moved}");
+    until("master and worker log there", || {
+        let moved = std::fs::read_to_string(&after).unwrap();
+        let is_there = |words: &str| moved.contains(words);
+        (is_there(said.trim_end()) && is_there("the worker starts")).then_some(())
+    });
     assert!(!running.site.log().contains(said.trim_end()));
 }
 

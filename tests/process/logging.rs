@@ -1,6 +1,11 @@
-//! The log of a supervised server: a master that writes by itself, and a worker with a thread for it.
+//! The log of a supervised server: master and worker each have a thread that writes it.
 
-use crate::support::{Site, until};
+use std::io::Write as _;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::Signal;
+
+use crate::support::{Running, Site, ping, until};
 
 const SUPERVISED: &str = "process.mode = 'supervised'";
 
@@ -65,4 +70,39 @@ fn a_reload_limits_repeats_in_place() {
         (all == CONNECTIONS).then_some(())
     });
     assert!(left_out(&running.site.log(), module, "accepted") > 0);
+}
+
+#[test]
+fn a_master_whose_log_nobody_reads_obeys() {
+    let log_to_stderr = |site: &Site, lines: &[&str]| {
+        site.configure(&[&[SUPERVISED], lines].concat());
+        let config = site.path("corelane.toml");
+        let text = std::fs::read_to_string(&config).unwrap();
+        let file = format!("log.file = '{}'", site.path("log").display());
+        std::fs::write(&config, text.replace(&file, "")).unwrap();
+    };
+    let site = Site::supervised(&[]);
+    log_to_stderr(&site, &[]);
+    let (_reader, mut pipe) = std::io::pipe().unwrap();
+    let mut command = site.command(&["-c", "corelane.toml"]);
+    command.stderr(pipe.try_clone().unwrap());
+    let running = Running::of(site, command);
+    while has_room(&pipe) {
+        pipe.write_all(&[b'x'; 4096]).unwrap();
+    }
+
+    log_to_stderr(&running.site, &["limits.connections = 9"]);
+    let said = running.site.succeed(&["reload", "--pid-file", "pid"]);
+    assert_eq!(said, "reloaded: limits.connections changed in place\n");
+    running.signal(Signal::HUP);
+    ping(&mut running.connect());
+    running.site.succeed(&["upgrade", "--pid-file", "pid"]);
+    running.signal(Signal::QUIT);
+    assert_eq!(running.ended().0, Some(0));
+}
+
+/// Whether a pipe takes a page without keeping whoever writes.
+fn has_room(pipe: &std::io::PipeWriter) -> bool {
+    let mut pipes = [PollFd::new(pipe, PollFlags::OUT)];
+    poll(&mut pipes, Some(&Timespec::default())).unwrap() > 0
 }

@@ -135,7 +135,7 @@ fn a_wrong_configuration_changes_nothing_and_is_told_with_its_place() {
         said.contains("limits.connections is 0, but must be"),
         "{said}"
     );
-    assert!(running.site.log().contains(&said));
+    running.site.wait_for_log(&said);
     ping(&mut client);
     assert_eq!(running.worker(), worker);
 }

@@ -142,7 +142,7 @@ fn a_program_that_is_missing_broken_or_fails_changes_nothing_and_is_logged() {
             said.contains(reason) && said.contains("nothing has changed"),
             "{said}"
         );
-        assert!(site.log().contains(&said));
+        site.wait_for_log(&said);
         assert_eq!((running.worker(), file_of(master)), (worker, file));
         ping(&mut client);
         running.connect();

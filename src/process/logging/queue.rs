@@ -17,6 +17,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{SigSet, SigmaskHow};
+
 use super::limit::Limit;
 use super::losses;
 use super::sink::Sink;
@@ -155,7 +157,8 @@ fn cost_bytes(line: &[u8]) -> usize {
 pub(super) struct Outlet(Receiver<Message>);
 
 impl Outlet {
-    /// Starts the thread that writes, for as long as the process lives.
+    /// Starts the thread that writes, for as long as the process lives or until it executes another
+    /// program.
     pub(super) fn start(self, queue: Arc<Queue>, sink: Sink, limit: Arc<Limit>) -> io::Result<()> {
         let mut writer = Writer {
             queue,
@@ -165,14 +168,19 @@ impl Outlet {
             taken_bytes: 0,
             tell_repeats_at: None,
         };
-        std::thread::Builder::new()
+        let write = move || {
+            while let Some(message) = writer.next(&self.0) {
+                writer.take(message);
+            }
+        };
+        // It takes no signals: a master reads them from a descriptor, which gets none that a thread
+        // takes. What a thread has blocked is so from its beginning in those that it makes.
+        let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
+        let started = std::thread::Builder::new()
             .name("log".to_owned())
-            .spawn(move || {
-                while let Some(message) = writer.next(&self.0) {
-                    writer.take(message);
-                }
-            })?;
-        Ok(())
+            .spawn(write);
+        mask.thread_set_mask()?;
+        started.map(drop)
     }
 }
 

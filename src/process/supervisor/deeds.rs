@@ -243,7 +243,8 @@ impl Supervisor<'_> {
     fn adopt(&mut self) {
         if let Some(setting) = self.candidate.take() {
             self.master.set_patience(setting.patience());
-            if let Err(error) = log_as(&setting.config.log) {
+            let before = self.in_force.as_ref().map(|setting| &setting.config.log);
+            if let Err(error) = log_as(&setting.config.log, before) {
                 tracing::error!("the master's log stays as it was: {error}");
             }
             if let Err(error) = share_log(&setting.config) {
@@ -254,9 +255,12 @@ impl Supervisor<'_> {
     }
 }
 
-/// The master's own log follows the configuration in force, but for how its lines look.
-fn log_as(log: &Log) -> Result<(), LogError> {
-    logging::set_file(log.file())?;
+/// The master's own log follows the configuration in force, but for how its lines look. The file is
+/// changed only if it is another: lines may wait for a reader that takes none.
+fn log_as(log: &Log, before: Option<&Log>) -> Result<(), LogError> {
+    if before.is_none_or(|before| before.file() != log.file()) {
+        logging::set_file(log.file())?;
+    }
     logging::set_level(&log.level)?;
     logging::set_repeats(log.repeats_per_second, log.repeats_burst)
 }
