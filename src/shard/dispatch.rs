@@ -30,6 +30,9 @@ enum Halt {
     Ended(CloseCause),
 }
 
+/// In place of the code of the frame before the first.
+const NO_CODE: u32 = u32::MAX;
+
 impl<I: Io, S: 'static> Shard<I, S> {
     /// Handles the frames that wait on a connection and those in `slice` behind them, as many as
     /// may be handled now; the rest waits. Says whether there may be secrets in the slice.
@@ -64,17 +67,17 @@ impl<I: Io, S: 'static> Shard<I, S> {
         let frames_sent_before = answers.counters.frames_sent;
         let frames_taken = Cell::new(0);
         let has_secrets = Cell::new(false);
+        let since_us = connection.waits_since_us.min(self.now_us);
         // Panics are caught around all frames of a slice, not around each: it is the handler at
         // work that panics, and the replies before its own are whole.
         let outcome = caught(|| {
             // What the loop goes by is its own, so that it stays in registers. What outlives a
             // panic is written down before each call of a handler.
             let flood = answers.settings.flood;
-            let since_us = connection.waits_since_us.min(self.now_us);
             let (router, state) = (&self.router, &*self.state);
             let (pulse, recorder) = (&*self.pulse, &mut self.recorder);
             pulse.serve(id);
-            let mut latest_code = None;
+            let mut latest_code = NO_CODE;
             let mut frames = connection.decoder.frames(slice, frame_bytes_max);
             let (mut left, mut taken) = (share, 0);
             let halt = loop {
@@ -108,8 +111,8 @@ impl<I: Io, S: 'static> Shard<I, S> {
                     break Halt::Ended(answers.flooded(&mut exchange.out, frame.code));
                 }
                 exchange.code = frame.code;
-                if latest_code != Some(frame.code) {
-                    latest_code = Some(frame.code);
+                if latest_code != u32::from(frame.code) {
+                    latest_code = frame.code.into();
                     pulse.handle(frame.code);
                     recorder.begin(frame.code);
                 }
@@ -163,12 +166,15 @@ impl<I: Io, S: 'static> Shard<I, S> {
         self.pulse.rest();
         connection.share = share;
         let frames_sent = self.counters.frames_sent - frames_sent_before;
-        self.note_served(
-            id,
+        let frames_received = frames_taken.get();
+        self.counters.frames_received += frames_received;
+        connection.note_served(
+            (&mut self.recorder, &mut self.spare),
             (exchange.out, queue_start),
-            (frames_taken.get(), frames_sent),
+            (frames_received, frames_sent),
+            (since_us, self.now_us),
         );
-        self.halt(id, halt, frames_taken.get()) | has_secrets.get()
+        self.halt(id, halt, frames_received) | has_secrets.get()
     }
 
     /// Keeps what has come while nothing may be handled, for as long as it may be handled some
@@ -202,6 +208,9 @@ impl<I: Io, S: 'static> Shard<I, S> {
         let Some(connection) = self.connections.get_mut(id) else {
             return true;
         };
+        // Without any, what is queued is no more than before.
+        let is_beyond_max =
+            frames > 0 && connection.outbound.bytes() > self.settings.outbound_bytes_max;
         let since_us = connection.waits_since_us.min(self.now_us);
         // What comes later has not waited until then.
         let has_waiting = connection.decoder.held_bytes() > 0;
@@ -238,9 +247,8 @@ impl<I: Io, S: 'static> Shard<I, S> {
             }
             Halt::Ended(cause) => self.end(id, cause),
         }
-        // Without any, what is queued is no more than before.
-        if frames > 0 {
-            self.close_beyond_max(id);
+        if is_beyond_max {
+            self.close(id, CloseCause::SlowConsumer);
         }
         leaves_secrets
     }

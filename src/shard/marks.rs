@@ -4,6 +4,8 @@
 //! those of what is queued become those of the send in flight. There is hardly ever more than one at
 //! a time, so a connection has room for one; more of them are in a list that its shard lends to it.
 
+use crate::metrics::MEASURES;
+
 /// Requests of one kind, and how many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Mark {
@@ -120,6 +122,9 @@ impl Marks {
     /// What is queued is in flight from now on; nothing was.
     #[inline]
     pub(super) fn start_send(&mut self) {
+        if !MEASURES {
+            return;
+        }
         self.is_in_flight = true;
         if let Some(others) = &mut self.others {
             std::mem::swap(&mut others.queued, &mut others.in_flight);
@@ -129,6 +134,9 @@ impl Marks {
     /// What was in flight was taken, or thrown away.
     #[inline]
     pub(super) fn end_send(&mut self, spare: &mut SpareLists, mut each: impl FnMut(Mark)) {
+        if !MEASURES {
+            return;
+        }
         if self.is_in_flight && self.count > 0 {
             let (kind, count) = (self.kind, self.count);
             each(Mark { kind, count });
@@ -165,10 +173,13 @@ impl Marks {
     /// Memory that it holds beside the connection's own, in bytes.
     #[inline]
     pub(super) fn memory_bytes(&self) -> usize {
-        self.others.as_ref().map_or(0, |others| {
-            let marks = others.queued.capacity() + others.in_flight.capacity();
-            size_of::<List>() + marks * size_of::<Mark>()
-        })
+        match &self.others {
+            Some(others) if MEASURES => {
+                let marks = others.queued.capacity() + others.in_flight.capacity();
+                size_of::<List>() + marks * size_of::<Mark>()
+            }
+            _ => 0,
+        }
     }
 }
 

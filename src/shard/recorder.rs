@@ -122,15 +122,22 @@ impl Recorder {
         if !MEASURES {
             return;
         }
+        if !self.runs_before.is_empty() {
+            self.queue_runs_before(since_us, &mut mark);
+        }
+        if self.run.count > 0 {
+            mark(self.count_queued(since_us, self.run));
+            self.run.count = 0;
+        }
+    }
+
+    #[inline(never)]
+    fn queue_runs_before(&mut self, since_us: u64, mark: &mut impl FnMut(Mark)) {
         for at in 0..self.runs_before.len() {
             let run = self.runs_before[at];
             mark(self.count_queued(since_us, run));
         }
         self.runs_before.clear();
-        if self.run.count > 0 {
-            mark(self.count_queued(since_us, self.run));
-            self.run.count = 0;
-        }
     }
 
     #[inline]
@@ -195,8 +202,13 @@ impl Recorder {
     /// The turn has ended.
     #[inline]
     pub(super) fn end_turn(&mut self, now_us: u64) {
-        self.record_sent();
-        self.record_queued(now_us);
+        if self.sent.count > 0 {
+            self.record_sent();
+        }
+        // There are others only beside it.
+        if self.queued.count > 0 {
+            self.record_queued(now_us);
+        }
     }
 
     fn record_queued(&mut self, now_us: u64) {
@@ -207,10 +219,7 @@ impl Recorder {
             let count = std::mem::take(&mut self.fresh[series]);
             self.latencies.record_queued(series, turn_us, count);
         }
-        if latest.count > 0 {
-            self.waited.push(latest);
-        }
-        for Mark { kind, count } in self.waited.drain(..) {
+        for Mark { kind, count } in self.waited.drain(..).chain([latest]) {
             let us = kind.took_us(now_us);
             self.latencies
                 .record_queued(kind.series().into(), us, count);

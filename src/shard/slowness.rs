@@ -3,36 +3,38 @@
 use std::sync::Arc;
 
 use super::Shard;
+use super::connection::Connection;
 use super::io::Io;
+use super::outbound::SpareBuffers;
 use super::pulse::Pulse;
+use super::recorder::Recorder;
 use crate::handler::ConnectionId;
 
-impl<I: Io, S: 'static> Shard<I, S> {
-    /// What waited on a connection has been handled as far as may be: so many frames, received and
-    /// sent. Its queue comes back, which was `queue_start` bytes long before.
+impl<Socket> Connection<Socket> {
+    /// What waited on the connection has been handled as far as may be: so many frames, received and
+    /// sent, since when they had been here, and the time. Its queue comes back, which was
+    /// `queue_start` bytes long before.
     #[inline]
     pub(super) fn note_served(
         &mut self,
-        id: ConnectionId,
+        (recorder, spare): (&mut Recorder, &mut SpareBuffers),
         (queue, queue_start): (Vec<u8>, usize),
         (frames_received, frames_sent): (u64, u64),
+        (since_us, now_us): (u64, u64),
     ) {
-        self.counters.frames_received += frames_received;
-        let Some(connection) = self.connections.get_mut(id) else {
-            return;
-        };
-        let since_us = connection.waits_since_us.min(self.now_us);
         let has_queued = queue.len() > queue_start;
-        connection.outbound.put_queue(queue, &mut self.spare);
-        self.recorder.queued(since_us, |mark| {
+        self.outbound.put_queue(queue, spare);
+        recorder.queued(since_us, |mark| {
             if has_queued {
-                connection.outbound.mark(mark, &mut self.spare);
+                self.outbound.mark(mark, spare);
             }
         });
-        connection.traffic.frames_sent += frames_sent;
-        connection.took_frames(frames_received, self.now_us);
+        self.traffic.frames_sent += frames_sent;
+        self.took_frames(frames_received, now_us);
     }
+}
 
+impl<I: Io, S: 'static> Shard<I, S> {
     /// An asynchronous handler has finished its request, of this code: since when that has been here,
     /// how long the handler took, and whether it queued a reply.
     pub(super) fn note_handled(
