@@ -75,7 +75,8 @@
 //!
 //! - [`Server`] builds, starts and stops a server; [`Config`] says how it is to run.
 //! - [`Context`], [`Request`] and [`Reply`] are what handlers see; [`apps`] has some that ship.
-//! - [`protocol`] is the wire; [`client`] a small blocking client.
+//! - [`protocol`] is the wire, [`message!`] declares what a body holds; [`client`] has a blocking
+//!   client, and one on tokio.
 //! - [`admin`] shows a running server to people and programs over HTTP.
 //! - [`doctor`] looks at the host and says what is wrong with it for a server.
 //! - [`load`] drives a server and measures its latencies.

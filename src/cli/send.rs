@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use corelane::client::{Client, Reply};
-use corelane::protocol::{ErrorBody, codes};
+use corelane::client::{Client, ClientError, Reply};
+use corelane::protocol::codes;
 
-use super::{Failure, no_address, parse_time, resolve};
+use super::{Failure, parse_time};
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -42,44 +42,34 @@ struct Bytes(Vec<u8>);
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let body = arguments.content()?;
-    let mut client = arguments.connect()?;
+    let options = Client::options().timeout(arguments.timeout);
+    let mut client = options
+        .connect(arguments.address.as_str())
+        .map_err(failure)?;
     let mut out = std::io::stdout().lock();
+    let mut drains = false;
     for _ in 0..arguments.count {
         let sent_at = Instant::now();
-        client.send(arguments.code, &body).map_err(Failure::run)?;
-        let reply = arguments.receive(&mut client)?;
-        if reply.code == codes::ERROR {
-            return Err(Failure::Run(describe_error(&reply)));
-        }
+        let reply = client.request(arguments.code, &body).map_err(failure)?;
         writeln!(out, "{}", describe(&reply, sent_at.elapsed())).map_err(Failure::run)?;
+        if client.is_going_away() && !drains {
+            eprintln!("corelane: the server drains and will close the connection");
+            drains = true;
+        }
     }
     Ok(())
 }
 
+fn failure(error: ClientError) -> Failure {
+    match error {
+        ClientError::Resolve { .. } => Failure::Usage(error.to_string()),
+        // That there was a request on its way is known to whoever gave the command.
+        ClientError::Lost { cause } => Failure::run(cause),
+        error => Failure::run(error),
+    }
+}
+
 impl Arguments {
-    /// Connects to the first of the host's addresses where somebody listens.
-    fn connect(&self) -> Result<Client, Failure> {
-        let mut failure = None;
-        for address in resolve(&self.address)? {
-            match Client::connect(address, self.timeout) {
-                Ok(client) => return Ok(client),
-                Err(error) => failure = Some(error),
-            }
-        }
-        Err(failure.map_or_else(|| no_address(&self.address), Failure::run))
-    }
-
-    /// The reply to the request. A server that drains says so in between, and still answers.
-    fn receive(&self, client: &mut Client) -> Result<Reply, Failure> {
-        loop {
-            let reply = client.receive().map_err(Failure::run)?;
-            if reply.code != codes::GOAWAY || self.code == codes::GOAWAY {
-                return Ok(reply);
-            }
-            eprintln!("corelane: the server drains and will close the connection");
-        }
-    }
-
     fn content(&self) -> Result<Vec<u8>, Failure> {
         if let Some(path) = &self.file {
             return std::fs::read(path).map_err(|error| {
@@ -105,18 +95,6 @@ fn describe(reply: &Reply, took: Duration) -> String {
     let separator = if bytes == 0 { "" } else { ": " };
     let body = readable(&reply.body);
     format!("{name}, {bytes} {unit} in {took_ms:.2} ms{separator}{body}")
-}
-
-fn describe_error(reply: &Reply) -> String {
-    match ErrorBody::parse(&reply.body) {
-        Ok(error) => format!(
-            "the server answered ERROR {} to code {}: {}",
-            error.reason_name(),
-            error.answered,
-            error.text
-        ),
-        Err(malformed) => malformed.to_string(),
-    }
 }
 
 /// Text where it is text that a terminal can show, hexadecimal digits where not.

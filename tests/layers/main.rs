@@ -34,7 +34,9 @@ const ROOMS: [Room; 15] = [
         "timeline",
     ])),
     // Knows the wire alone.
-    room("client", Imports::Only(&["protocol", "config"]), Pure::Nothing),
+    room("client", Imports::Only(&["protocol", "config"]), Pure::AllBut(&[
+        "asynchronous", "blocking", "connect", "keeper", "link",
+    ])),
     // One core.
     room("shard", Imports::AllBelow, Pure::AllBut(&["run", "mesh", "panic"])),
     // Handlers and the table of them.
@@ -198,12 +200,12 @@ mod tests {
             src/metrics/mod.rs  | use crate::handler::X; | metrics may not import handler
             src/sys/ring.rs     | use crate::config::X; | sys may not import config
             src/handler.rs      | use crate::shard::X; | handler may not import shard
-            src/client.rs       | use crate::sys::X; | client may not import sys
+            src/client/link.rs  | use crate::sys::X; | client may not import sys
             src/client/mod.rs   | use crate::handler::X; | client may not import handler
             src/apps/echo.rs    | use crate::shard::X; | apps may not import shard
             src/apps/echo.rs    | use crate::{handler::Reply, protocol, config}; | fine
             src/handler/mod.rs  | use crate::{metrics, protocol, config}; | fine
-            src/client.rs       | use crate::{protocol, config}; use std::net::TcpStream; | fine
+            src/client/link.rs  | use crate::{protocol, config}; use std::net::TcpStream; | fine
             ",
         );
     }

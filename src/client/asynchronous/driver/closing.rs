@@ -1,0 +1,87 @@
+//! How an asynchronous client comes to its end, or leaves a connection in good order.
+
+use std::io;
+use std::net::Shutdown;
+
+use socket2::SockRef;
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::super::super::error::ClientError;
+use super::super::Command;
+use super::{Driver, answer};
+
+/// The way to a clean end.
+pub(super) struct Closing {
+    /// Who wants to know; nobody if the last handle was dropped.
+    pub(super) told: Vec<oneshot::Sender<Result<(), ClientError>>>,
+    pub(super) deadline: Instant,
+    /// Whether the server knows that nothing more comes.
+    pub(super) is_shut: bool,
+}
+
+impl Closing {
+    /// What the client comes to when its connection ends like this.
+    pub(super) fn end(&self, loss: ClientError) -> ClientError {
+        match loss {
+            ClientError::Closed | ClientError::Dismissed(_) if self.is_shut => ClientError::Over,
+            loss => loss,
+        }
+    }
+}
+
+impl Driver {
+    /// Tells the server that nothing more comes over this connection, once nothing is in flight and
+    /// the client is to be closed, or the server drains.
+    pub(super) fn say_farewell(&mut self, stream: &TcpStream) -> io::Result<()> {
+        if !self.dialogue.is_quiet() {
+            return Ok(());
+        }
+        let drains = self.holds_back();
+        let is_new = match &mut self.closing {
+            Some(closing) if self.queued.is_empty() => {
+                !std::mem::replace(&mut closing.is_shut, true) && self.leaves_by.is_none()
+            }
+            None if drains && self.leaves_by.is_none() => {
+                self.leaves_by = Some(Instant::now() + self.options.timeout);
+                true
+            }
+            _ => false,
+        };
+        if is_new {
+            SockRef::from(stream).shutdown(Shutdown::Write)?;
+        }
+        Ok(())
+    }
+
+    /// Tells everybody that this is the end.
+    pub(super) async fn finish(mut self, end: &ClientError) {
+        self.inbox.ended(end.clone());
+        self.refuse_queued(end);
+        let closing = self.closing.take();
+        for told in closing.into_iter().flat_map(|closing| closing.told) {
+            told_of_end(told, end);
+        }
+        self.commands.close();
+        while let Some(command) = self.commands.recv().await {
+            match command {
+                Command::Send(mut outgoing) => {
+                    if let Some(asker) = outgoing.asker.take() {
+                        answer(asker, Err(end.clone()));
+                    }
+                }
+                Command::Close(told) => told_of_end(told, end),
+            }
+        }
+    }
+}
+
+/// To whoever asked for it, the end is none of what can go wrong.
+fn told_of_end(told: oneshot::Sender<Result<(), ClientError>>, end: &ClientError) {
+    let outcome = match end {
+        ClientError::Over => Ok(()),
+        end => Err(end.clone()),
+    };
+    let _ = told.send(outcome);
+}

@@ -1,0 +1,121 @@
+//! What the driver of an asynchronous client has for its handles: pushes, and how the connection is.
+
+use std::pin::pin;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use super::super::error::ClientError;
+use super::super::pushes::Pushes;
+use super::super::received::Push;
+
+/// Shared by the driver, which fills it, and the handles.
+pub(super) struct Inbox {
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+struct State {
+    pushes: Pushes,
+    /// How many of the pushes came in.
+    arrivals: u64,
+    /// How the connection was lost, and after which push, until somebody was told.
+    loss: Option<(u64, ClientError)>,
+    /// How the client has ended.
+    end: Option<ClientError>,
+    connects: u64,
+    going_away: bool,
+}
+
+impl Inbox {
+    pub(super) fn new(pushes_waiting_max: usize) -> Inbox {
+        Inbox {
+            state: Mutex::new(State {
+                pushes: Pushes::new(pushes_waiting_max),
+                arrivals: 0,
+                loss: None,
+                end: None,
+                connects: 0,
+                going_away: false,
+            }),
+            changed: Notify::new(),
+        }
+    }
+
+    pub(super) fn add(&self, push: Push) {
+        let mut state = self.state();
+        state.arrivals += 1;
+        let arrival = state.arrivals;
+        state.pushes.add(arrival, push);
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
+    pub(super) fn connected(&self) {
+        let mut state = self.state();
+        state.connects += 1;
+        state.going_away = false;
+    }
+
+    pub(super) fn goes_away(&self) {
+        self.state().going_away = true;
+    }
+
+    pub(super) fn lost(&self, loss: ClientError) {
+        let mut state = self.state();
+        state.loss = Some((state.arrivals, loss));
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
+    pub(super) fn ended(&self, end: ClientError) {
+        self.state().end = Some(end);
+        self.changed.notify_waiters();
+    }
+
+    /// How the client has ended: if nobody has said so, its runtime is gone, and the driver with it.
+    pub(super) fn end(&self) -> ClientError {
+        self.state().end.clone().unwrap_or(ClientError::Over)
+    }
+
+    pub(super) fn connects(&self) -> u64 {
+        self.state().connects
+    }
+
+    pub(super) fn is_going_away(&self) -> bool {
+        self.state().going_away
+    }
+
+    pub(super) fn try_next(&self) -> Option<Push> {
+        self.state().pushes.take()
+    }
+
+    /// Waits for the next push, the loss of the connection or the end.
+    pub(super) async fn next(&self) -> Result<Push, ClientError> {
+        loop {
+            // Enabled before looking, so that nothing can happen unseen in between.
+            let mut changed = pin!(self.changed.notified());
+            changed.as_mut().enable();
+            if let Some(outcome) = self.state().next() {
+                return outcome;
+            }
+            changed.await;
+        }
+    }
+
+    /// The state is whole after a panic, too: each method above leaves it so.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn next(&mut self) -> Option<Result<Push, ClientError>> {
+        let oldest = self.pushes.oldest().unwrap_or(u64::MAX);
+        if let Some((_, loss)) = self.loss.take_if(|(after, _)| oldest > *after) {
+            return Some(Err(loss));
+        }
+        let push = self.pushes.take().map(Ok);
+        push.or_else(|| self.end.clone().map(Err))
+    }
+}

@@ -1,0 +1,239 @@
+//! The blocking driver of a dialogue: a socket that does not block, and `poll` to wait for it.
+//!
+//! Invariant: whenever a method returns, either the connection stands or the dialogue knows that it
+//! is lost.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::connect::{Destination, connect, random, unless_blocked};
+use super::dialogue::Dialogue;
+use super::error::ClientError;
+use super::options::Options;
+
+/// One client's connection, or the lack of it.
+pub(super) struct Link {
+    server: Destination,
+    options: Options,
+    dialogue: Dialogue,
+    stream: Option<TcpStream>,
+    /// Why there is no connection.
+    loss: ClientError,
+    connects: u64,
+    failed: u32,
+    started: Instant,
+    buffer: Box<[u8]>,
+}
+
+/// Read at once, in bytes.
+const READ_BYTES: usize = 64 * 1024;
+
+impl Link {
+    /// Connects, in one attempt.
+    pub(super) fn open(server: Destination, options: Options) -> Result<Link, ClientError> {
+        let mut link = Link {
+            dialogue: Dialogue::new(&options),
+            server,
+            options,
+            stream: None,
+            loss: ClientError::Closed,
+            connects: 0,
+            failed: 0,
+            started: Instant::now(),
+            buffer: vec![0; READ_BYTES].into_boxed_slice(),
+        };
+        link.connect()?;
+        Ok(link)
+    }
+
+    pub(super) fn dialogue(&mut self) -> &mut Dialogue {
+        &mut self.dialogue
+    }
+
+    /// How many connections there were.
+    pub(super) fn connects(&self) -> u64 {
+        self.connects
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        self.stream.is_some()
+    }
+
+    /// The time as the dialogue counts it.
+    pub(super) fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Sees to it that there is a connection to send something over.
+    pub(super) fn ready(&mut self) -> Result<(), ClientError> {
+        // What has come meanwhile may be the end of it.
+        self.look();
+        let reconnects = self.options.reconnect.is_some();
+        if reconnects && self.dialogue.is_going_away() && self.dialogue.in_flight() == 0 {
+            // Nothing is lost with it, and nobody waits for its end but the next request.
+            if let Err(loss) = self.close() {
+                self.lose(loss);
+            }
+        }
+        if self.is_connected() {
+            return Ok(());
+        }
+        self.reconnect()
+    }
+
+    fn reconnect(&mut self) -> Result<(), ClientError> {
+        let Some(backoff) = self.options.reconnect else {
+            return Err(self.loss.clone());
+        };
+        for attempt in 1.. {
+            std::thread::sleep(backoff.pause(self.failed, random()));
+            match self.connect() {
+                Err(_) if attempt < backoff.attempts_max => {}
+                outcome => return outcome,
+            }
+        }
+        Ok(())
+    }
+
+    fn connect(&mut self) -> Result<(), ClientError> {
+        // Until the server has said something, it counts as one that failed.
+        self.failed = self.failed.saturating_add(1);
+        let stream = connect(&self.server, self.options.timeout)?;
+        let prepared = stream
+            .set_nodelay(true)
+            .and_then(|()| stream.set_nonblocking(true));
+        prepared.map_err(ClientError::broken)?;
+        self.stream = Some(stream);
+        self.connects += 1;
+        self.dialogue.begin(self.now());
+        Ok(())
+    }
+
+    /// Sends what is to be sent, and reads meanwhile: a server that can't get rid of its replies
+    /// takes no more requests.
+    pub(super) fn flush(&mut self) -> Result<(), ClientError> {
+        self.wait(|dialogue| dialogue.unsent().is_empty().then_some(()))
+    }
+
+    /// Waits until `found` finds something.
+    pub(super) fn wait<T>(
+        &mut self,
+        mut found: impl FnMut(&mut Dialogue) -> Option<T>,
+    ) -> Result<T, ClientError> {
+        let timeout = self.options.timeout;
+        let deadline = Instant::now() + timeout;
+        loop {
+            // Before the loss of the connection is told: what came before it counts.
+            if let Some(found) = found(&mut self.dialogue) {
+                return Ok(found);
+            }
+            if !self.is_connected() {
+                return Err(self.loss.clone());
+            }
+            let now = Instant::now();
+            if now >= deadline {
+                return Err(ClientError::TimedOut { timeout });
+            }
+            self.turn(deadline - now);
+        }
+    }
+
+    /// Takes what has come already, and sees to heartbeats.
+    pub(super) fn look(&mut self) {
+        if self.is_connected() {
+            self.turn(Duration::ZERO);
+        }
+    }
+
+    /// How long until [`Link::look`] is needed for a heartbeat.
+    pub(super) fn next_look(&self) -> Option<Duration> {
+        let due = self.dialogue.next_timeout().filter(|_| self.is_connected());
+        due.map(|due| due.saturating_sub(self.now()))
+    }
+
+    /// Waits at most so long for the socket, reads and writes once each.
+    fn turn(&mut self, patience: Duration) {
+        if let Err(loss) = self.try_turn(patience) {
+            self.lose(loss);
+        }
+    }
+
+    fn try_turn(&mut self, patience: Duration) -> Result<(), ClientError> {
+        let patience = self.next_look().map_or(patience, |due| due.min(patience));
+        let Some(stream) = &mut self.stream else {
+            return Ok(());
+        };
+        let has_unsent = !self.dialogue.unsent().is_empty();
+        let ready = wait_for(stream, has_unsent, patience).map_err(ClientError::broken)?;
+        if ready.contains(PollFlags::OUT) {
+            let sent = unless_blocked(stream.write(self.dialogue.unsent()))?;
+            self.dialogue.sent(sent.unwrap_or(0));
+        }
+        // Errors and hang-ups are told by reading.
+        if !(ready - PollFlags::OUT).is_empty() {
+            match unless_blocked(stream.read(&mut self.buffer))? {
+                Some(0) => return Err(self.dialogue.handle_end()),
+                Some(bytes) => {
+                    let now = self.started.elapsed();
+                    self.dialogue.handle_bytes(&self.buffer[..bytes], now)?;
+                }
+                None => {}
+            }
+            if self.dialogue.has_heard() {
+                self.failed = 0;
+            }
+        }
+        self.dialogue.handle_timeout(self.started.elapsed())
+    }
+
+    fn lose(&mut self, loss: ClientError) {
+        self.stream = None;
+        self.dialogue.lose(&loss);
+        self.loss = loss;
+    }
+
+    /// Sends what is to be sent, tells the server that nothing more comes, and waits until it has
+    /// closed its side, too.
+    pub(super) fn close(&mut self) -> Result<(), ClientError> {
+        if self.is_connected() {
+            self.flush()?;
+        }
+        let Some(stream) = &self.stream else {
+            return Ok(());
+        };
+        stream
+            .shutdown(Shutdown::Write)
+            .map_err(ClientError::broken)?;
+        let deadline = Instant::now() + self.options.timeout;
+        while self.is_connected() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(ClientError::TimedOut {
+                    timeout: self.options.timeout,
+                });
+            }
+            self.turn(left);
+        }
+        match &self.loss {
+            ClientError::Closed | ClientError::Dismissed(_) => Ok(()),
+            loss => Err(loss.clone()),
+        }
+    }
+}
+
+/// Waits until there is something to read, or room to write where that is wanted.
+fn wait_for(stream: &TcpStream, to_write: bool, patience: Duration) -> io::Result<PollFlags> {
+    let mut wanted = PollFlags::IN;
+    wanted.set(PollFlags::OUT, to_write);
+    let mut fds = [PollFd::new(stream, wanted)];
+    // Longer than the system can count is as good as no end.
+    let patience = Timespec::try_from(patience).ok();
+    match poll(&mut fds, patience.as_ref()) {
+        Ok(_) => Ok(fds[0].revents()),
+        Err(rustix::io::Errno::INTR) => Ok(PollFlags::empty()),
+        Err(error) => Err(error.into()),
+    }
+}
