@@ -94,14 +94,14 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As [`Client::request`]. After [`ClientError::TimedOut`] the rest of it goes out with what is
-    /// sent next.
+    /// As [`Client::request`]. After [`ClientError::TimedOut`] it is on its way still: the rest of it
+    /// goes out with what is sent next, and its reply comes.
     pub fn send(&mut self, code: u16, body: &[u8]) -> Result<(), ClientError> {
         let mut link = self.link();
         link.ready()?;
         let now = link.now();
-        link.dialogue().request(code, body, now)?;
-        link.flush()
+        let ticket = link.dialogue().request(code, body, now)?;
+        send_out(&mut link, ticket)
     }
 
     /// Sends a message without waiting for its reply.
@@ -111,8 +111,8 @@ impl Client {
     /// As [`Client::send`], and [`ClientError::Message`].
     pub fn send_message<M: Message>(&mut self, message: &M) -> Result<(), ClientError> {
         let mut link = self.link();
-        put(&mut link, message)?;
-        link.flush()
+        let ticket = put(&mut link, message)?;
+        send_out(&mut link, ticket)
     }
 
     /// Sends a frame that the server does not answer. Should it answer with ERROR all the same, that
@@ -225,6 +225,18 @@ fn put<M: Message>(link: &mut Link, message: &M) -> Result<Ticket, ClientError> 
         dialogue.keep_secret();
     }
     dialogue.request_with(M::CODE, now, |out| encode_message(out, message))
+}
+
+/// Sends what is to be sent, up to this request.
+fn send_out(link: &mut Link, ticket: Ticket) -> Result<(), ClientError> {
+    match link.flush() {
+        Err(error) if !matches!(error, ClientError::TimedOut { .. }) => {
+            // Told here, and so not once more as its reply.
+            link.dialogue().abandon(ticket);
+            Err(error.of_in_flight())
+        }
+        outcome => outcome,
+    }
 }
 
 /// Waits for the answer to this request; nobody else will want it.

@@ -59,7 +59,7 @@ impl Options {
     }
 
     /// Connects again where the connection was lost, or where the server said GOAWAY and nothing is
-    /// in flight any more, as soon as there is something to do.
+    /// in flight any more: the blocking client when it is used next, the asynchronous one at once.
     #[must_use]
     pub fn reconnect(mut self, backoff: Backoff) -> Options {
         self.reconnect = Some(backoff);

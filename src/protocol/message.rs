@@ -137,7 +137,7 @@ pub const fn rest_comes_last(takes_rest: &[bool]) -> bool {
 /// [`Counted`](crate::protocol::Counted) or bounded [`Text`](crate::protocol::Text), and whatever
 /// implements [`Field`](crate::protocol::Field) can stand in either place. What is borrowed is
 /// borrowed from the body, for the struct's lifetime. With `reply`, the message is a
-/// [`Request`](crate::protocol::Request).
+/// [`Request`].
 ///
 /// ```
 /// use corelane::client::Client;

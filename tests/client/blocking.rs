@@ -233,8 +233,6 @@ fn a_real_server_that_drains_says_so_and_closes() {
     server.handle().drain();
     let push = client.push().unwrap();
     push.message::<GoAway>().unwrap();
-    // It is served still, until it closes.
-    client.request(codes::ECHO, b"x").unwrap();
     client.close().unwrap();
     server.wait().unwrap();
 }

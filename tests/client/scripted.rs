@@ -104,6 +104,19 @@ impl Peer {
         body
     }
 
+    /// Waits until the client has sent more, and leaves it where it is.
+    pub(crate) fn wait_for_more(&mut self) {
+        assert_eq!(self.stream.peek(&mut [0]).unwrap(), 1);
+    }
+
+    /// Whether the client has sent more already.
+    pub(crate) fn has_more(&mut self) -> bool {
+        self.stream.set_nonblocking(true).unwrap();
+        let outcome = self.stream.peek(&mut [0]);
+        self.stream.set_nonblocking(false).unwrap();
+        !self.held.is_empty() || outcome.is_ok()
+    }
+
     /// Asserts that the client has ended the connection.
     #[track_caller]
     pub(crate) fn expect_end(&mut self) {
