@@ -32,8 +32,19 @@ impl Shared {
         &self.0.frame
     }
 
+    /// The frame for whoever sends it. It counts among what is held until that drops it.
+    pub(crate) fn into_bytes(self) -> Rc<dyn AsRef<[u8]>> {
+        self.0
+    }
+
     pub(crate) fn is_same(&self, other: &Shared) -> bool {
         Rc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl AsRef<[u8]> for Encoded {
+    fn as_ref(&self) -> &[u8] {
+        &self.frame
     }
 }
 

@@ -15,7 +15,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
     ///
     /// What does not hold, in a sentence: a mistake in the shard.
     pub fn audit(&self) -> Result<(), String> {
-        let mut held_bytes = 0;
+        let mut held_bytes = self.desk.shared_bytes().get();
         let mut armed = 0;
         for (id, connection) in self.connections.iter() {
             held_bytes += connection.memory_bytes();

@@ -292,7 +292,7 @@ impl<Socket> Connection<Socket> {
 
     /// Whether an operation on the socket is still to complete.
     pub(super) fn is_in_flight(&self) -> bool {
-        self.receive != Multishot::Idle || self.outbound.in_flight_bytes() > 0
+        self.receive != Multishot::Idle || self.outbound.is_sending()
     }
 
     /// What the connection has come to, when nothing is left to do in its phase.

@@ -48,7 +48,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
         };
         connection.renew_bucket(self.flood_limit);
         let mut share = connection.share.of_turn(self.turn, &self.settings);
-        let queue_bytes_max = high_bytes.saturating_sub(connection.outbound.in_flight_bytes());
+        let queue_bytes_max = high_bytes.saturating_sub(connection.outbound.ahead_bytes());
         let mut exchange = Exchange {
             connection: id,
             code: 0,

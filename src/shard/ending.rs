@@ -231,7 +231,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
             connection.receive = Multishot::Cancelling;
             self.io.submit(Operation::CancelReceive { id });
         }
-        if connection.outbound.in_flight_bytes() > 0 {
+        if connection.outbound.is_sending() {
             self.io.submit(Operation::CancelSend { id });
         }
     }

@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 use super::Shard;
 use super::connection::Phase;
 use super::io::{Io, Message, Operation};
+use super::outbound::{Outbound, SpareBuffers};
 use crate::handler::{Answer, Asker, ConnectionId, Errand, Outcome, Run, RunError, Shared};
 use crate::metrics::CloseCause;
 
@@ -116,6 +117,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
             self.carry_out_errands();
         }
         self.counters.errands_refused += self.desk.take_refused();
+        self.ledger.charge_shared(self.desk.shared_bytes().get());
     }
 
     /// Whether errands were carried out in this turn, or are left for the next one.
@@ -259,21 +261,31 @@ impl<I: Io, S: 'static> Shard<I, S> {
         connection.is_some_and(|connection| connection.phase == Phase::Open)
     }
 
-    fn push_shared(&mut self, to: ConnectionId, frame: &Shared) {
-        self.push(to, frame.bytes());
+    fn push(&mut self, to: ConnectionId, frame: &[u8]) {
+        self.push_with(to, |outbound, spare| {
+            let mut queue = outbound.take_queue(spare);
+            queue.extend_from_slice(frame);
+            outbound.put_queue(queue, spare);
+        });
     }
 
-    /// Queues a frame for a connection, unless that is gone or ends.
-    fn push(&mut self, to: ConnectionId, frame: &[u8]) {
+    fn push_shared(&mut self, to: ConnectionId, frame: &Shared) {
+        self.push_with(to, |outbound, spare| outbound.push_shared(frame, spare));
+    }
+
+    /// Has `queue` queue a frame for a connection, unless that is gone or ends.
+    fn push_with(
+        &mut self,
+        to: ConnectionId,
+        queue: impl FnOnce(&mut Outbound, &mut SpareBuffers),
+    ) {
         let open = self.connections.get_mut(to);
         let Some(connection) = open.filter(|connection| connection.phase == Phase::Open) else {
             self.counters.stale_pushes += 1;
             return;
         };
         connection.note_push();
-        let mut queue = connection.outbound.take_queue(&mut self.spare);
-        queue.extend_from_slice(frame);
-        connection.outbound.put_queue(queue, &mut self.spare);
+        queue(&mut connection.outbound, &mut self.spare);
         connection.traffic.frames_sent += 1;
         self.counters.frames_sent += 1;
         self.counters.pushes += 1;

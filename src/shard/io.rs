@@ -10,9 +10,11 @@
 //!   completed before.
 //! - A socket given to [`Operation::Close`], or to another shard, has no operation in flight.
 
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Deref;
+use std::rc::Rc;
 
 use crate::handler::{Answer, ConnectionId, HandlerOutcome, HandlerTask, Run};
 
@@ -283,13 +285,44 @@ impl Failure {
 /// Bytes on their way out, and how many of them have gone.
 #[derive(Debug)]
 pub struct SendBuffer {
-    pub(crate) bytes: Vec<u8>,
+    pub(crate) bytes: Outgoing,
     pub(crate) sent: usize,
+}
+
+/// Bytes to be sent: a connection's own, or such as others have, too.
+pub(crate) enum Outgoing {
+    Own(Vec<u8>),
+    Shared(Rc<dyn AsRef<[u8]>>),
+}
+
+impl Outgoing {
+    #[inline]
+    pub(super) fn bytes(&self) -> &[u8] {
+        match self {
+            Outgoing::Own(bytes) => bytes,
+            Outgoing::Shared(bytes) => (**bytes).as_ref(),
+        }
+    }
+
+    /// The memory that is the connection's own, in bytes.
+    #[inline]
+    pub(super) fn memory_bytes(&self) -> usize {
+        match self {
+            Outgoing::Own(bytes) => bytes.capacity(),
+            Outgoing::Shared(_) => 0,
+        }
+    }
+}
+
+impl fmt::Debug for Outgoing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Outgoing({} bytes)", self.bytes().len())
+    }
 }
 
 impl SendBuffer {
     /// What is still to be sent.
     pub fn remaining(&self) -> &[u8] {
-        &self.bytes[self.sent..]
+        &self.bytes.bytes()[self.sent..]
     }
 }

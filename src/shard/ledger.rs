@@ -2,12 +2,15 @@
 //!
 //! Every connection is charged for its own state and for the memory of its partial frame and its
 //! queued replies, including those in the kernel's hands. Charges are brought up to date when an
-//! event on a connection has been dealt with, not at every frame.
+//! event on a connection has been dealt with, not at every frame. What connections share is charged
+//! once for all of them, and brought up to date by turns.
 
 /// The sum of what is charged, and how much it may be.
 #[derive(Debug)]
 pub(super) struct Ledger {
     held_bytes: usize,
+    /// Of them, those that connections share.
+    shared_bytes: usize,
     bytes_max: usize,
 }
 
@@ -21,6 +24,7 @@ impl Ledger {
     pub(super) fn new(bytes_max: usize) -> Ledger {
         Ledger {
             held_bytes: 0,
+            shared_bytes: 0,
             bytes_max,
         }
     }
@@ -37,6 +41,13 @@ impl Ledger {
             self.held_bytes = self.held_bytes - charge.bytes + bytes;
             charge.bytes = bytes;
         }
+    }
+
+    /// What connections share is so much now.
+    #[inline]
+    pub(super) fn charge_shared(&mut self, bytes: usize) {
+        self.held_bytes = self.held_bytes - self.shared_bytes + bytes;
+        self.shared_bytes = bytes;
     }
 
     /// All that is charged.

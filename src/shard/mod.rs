@@ -28,6 +28,7 @@ mod ledger;
 mod marks;
 pub(crate) mod mesh;
 mod outbound;
+mod parts;
 mod pulse;
 mod recorder;
 mod reload;
@@ -529,7 +530,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
             };
             connection.listed = false;
             if connection.outbound.is_ready() {
-                let buffer = connection.outbound.start_send();
+                let buffer = connection.outbound.start_send(&mut self.spare);
                 self.counters.sends += 1;
                 self.io.submit(Operation::Send {
                     id,

@@ -2,18 +2,27 @@
 //!
 //! Invariant: at most one send is in flight; what is queued meanwhile goes out in the next one, in
 //! the order in which it was queued. A connection with nothing to send holds no buffer.
+//!
+//! What is a connection's own is queued in one piece. Where frames that it shares with others are
+//! among that, it is queued as a list of parts, with one piece of its own behind them.
 
-use super::io::SendBuffer;
+use super::io::{Outgoing, SendBuffer};
 use super::marks::{Mark, Marks, SpareLists};
+use super::parts::Parts;
+use crate::handler::Shared;
 
 /// The send queue of one connection.
 #[derive(Debug, Default)]
 pub(super) struct Outbound {
     queued: Vec<u8>,
-    /// Bytes of the send in flight; 0 when there is none.
-    in_flight_bytes: usize,
-    /// Memory of the send in flight, in bytes.
-    in_flight_memory_bytes: usize,
+    /// What goes before `queued`; `None` where nothing does.
+    parts: Option<Box<Parts>>,
+    /// Bytes before `queued`: of the send in flight and of the parts.
+    ahead_bytes: usize,
+    /// Memory of those, but for what is shared, in bytes.
+    ahead_memory_bytes: usize,
+    /// A send is in flight.
+    is_sending: bool,
     /// Whose replies they are.
     marks: Marks,
 }
@@ -36,6 +45,48 @@ impl Outbound {
         } else {
             self.queued = queue;
         }
+    }
+
+    /// Queues a frame that others get as well. A short one is copied: that is less work than to keep
+    /// a list.
+    pub(super) fn push_shared(&mut self, frame: &Shared, spare: &mut SpareBuffers) {
+        if self.parts.is_none() && frame.bytes().len() <= SHORT_BYTES_MAX {
+            let mut queue = self.take_queue(spare);
+            queue.extend_from_slice(frame.bytes());
+            return self.put_queue(queue, spare);
+        }
+        if self.parts.is_none() {
+            let parts = spare.parts.pop().unwrap_or_default();
+            self.ahead_memory_bytes += parts.memory_bytes();
+            self.parts = Some(parts);
+        }
+        self.list_queued(spare);
+        if let Some(parts) = &mut self.parts {
+            self.ahead_memory_bytes -= parts.memory_bytes();
+            parts.push_shared(frame.clone());
+            self.ahead_memory_bytes += parts.memory_bytes();
+            self.ahead_bytes += frame.bytes().len();
+        }
+    }
+
+    /// Makes what is queued the last part.
+    fn list_queued(&mut self, spare: &mut SpareBuffers) {
+        let Some(parts) = &mut self.parts else {
+            return;
+        };
+        if self.queued.is_empty() {
+            return;
+        }
+        let mut queued = std::mem::take(&mut self.queued);
+        if queued.capacity() > 2 * queued.len() {
+            // It may wait for long, and hardly fills its memory.
+            let exact = queued.as_slice().to_vec();
+            spare.give(std::mem::replace(&mut queued, exact));
+        }
+        self.ahead_bytes += queued.len();
+        self.ahead_memory_bytes -= parts.memory_bytes();
+        parts.push_own(queued);
+        self.ahead_memory_bytes += parts.memory_bytes();
     }
 
     /// Marks what was queued last, which must be something.
@@ -62,36 +113,72 @@ impl Outbound {
     /// Bytes that the kernel has not taken yet.
     #[inline]
     pub(super) fn bytes(&self) -> usize {
-        self.queued.len() + self.in_flight_bytes
+        self.queued.len() + self.ahead_bytes
     }
 
-    /// Bytes that are in the send in flight.
+    /// Those of them before what would be queued now.
     #[inline]
-    pub(super) fn in_flight_bytes(&self) -> usize {
-        self.in_flight_bytes
+    pub(super) fn ahead_bytes(&self) -> usize {
+        self.ahead_bytes
     }
 
-    /// Memory that is held for what has not been taken yet, in bytes.
+    /// Whether a send is in flight.
+    #[inline]
+    pub(super) fn is_sending(&self) -> bool {
+        self.is_sending
+    }
+
+    /// Memory that is held for what has not been taken yet, but for what is shared, in bytes.
     #[inline]
     pub(super) fn memory_bytes(&self) -> usize {
-        self.queued.capacity() + self.in_flight_memory_bytes + self.marks.memory_bytes()
+        self.queued.capacity() + self.ahead_memory_bytes + self.marks.memory_bytes()
     }
 
     /// Whether there is something to send and no send in flight.
     #[inline]
     pub(super) fn is_ready(&self) -> bool {
-        self.in_flight_bytes == 0 && !self.queued.is_empty()
+        !self.is_sending && self.bytes() > 0
     }
 
-    /// Everything that is queued, to be sent now; call it where [`Outbound::is_ready`].
+    /// What is queued, to be sent now: everything, or its first parts. Call it where
+    /// [`Outbound::is_ready`].
     #[inline]
-    pub(super) fn start_send(&mut self) -> SendBuffer {
+    pub(super) fn start_send(&mut self, spare: &mut SpareBuffers) -> SendBuffer {
         debug_assert!(self.is_ready());
+        self.is_sending = true;
+        if self.parts.is_some()
+            && let Some(bytes) = self.take_parts(spare)
+        {
+            return SendBuffer { bytes, sent: 0 };
+        }
         let bytes = std::mem::take(&mut self.queued);
-        self.in_flight_bytes = bytes.len();
-        self.in_flight_memory_bytes = bytes.capacity();
+        self.ahead_bytes = bytes.len();
+        self.ahead_memory_bytes = bytes.capacity();
         self.marks.start_send();
-        SendBuffer { bytes, sent: 0 }
+        SendBuffer {
+            bytes: Outgoing::Own(bytes),
+            sent: 0,
+        }
+    }
+
+    #[cold]
+    fn take_parts(&mut self, spare: &mut SpareBuffers) -> Option<Outgoing> {
+        self.list_queued(spare);
+        let mut parts = self.parts.take()?;
+        self.ahead_memory_bytes -= parts.memory_bytes();
+        let bytes = parts.take_send(spare);
+        self.ahead_memory_bytes += bytes.as_ref().map_or(0, Outgoing::memory_bytes);
+        // Marks are of what is the connection's own: they go with the last of that.
+        if !parts.has_own() {
+            self.marks.start_send();
+        }
+        if parts.is_empty() {
+            spare.give_parts(parts);
+        } else {
+            self.ahead_memory_bytes += parts.memory_bytes();
+            self.parts = Some(parts);
+        }
+        bytes
     }
 
     /// The send in flight has come back and `taken_bytes` of it have gone. Gives back what has to
@@ -104,10 +191,10 @@ impl Outbound {
         spare: &mut SpareBuffers,
     ) -> Option<SendBuffer> {
         buffer.sent += taken_bytes;
-        self.in_flight_bytes = buffer.remaining().len();
-        if self.in_flight_bytes == 0 {
-            self.in_flight_memory_bytes = 0;
-            spare.give(buffer.bytes);
+        self.ahead_bytes -= taken_bytes;
+        if buffer.remaining().is_empty() {
+            self.is_sending = false;
+            self.let_go(buffer, spare);
             return None;
         }
         Some(buffer)
@@ -115,18 +202,34 @@ impl Outbound {
 
     /// The send in flight has come back and there will be no other.
     pub(super) fn end_send(&mut self, buffer: SendBuffer, spare: &mut SpareBuffers) {
-        self.in_flight_bytes = 0;
-        self.in_flight_memory_bytes = 0;
+        self.is_sending = false;
+        self.ahead_bytes -= buffer.remaining().len();
         self.end_marks(spare, drop);
-        spare.give(buffer.bytes);
+        self.let_go(buffer, spare);
+    }
+
+    #[inline]
+    fn let_go(&mut self, buffer: SendBuffer, spare: &mut SpareBuffers) {
+        self.ahead_memory_bytes -= buffer.bytes.memory_bytes();
+        if let Outgoing::Own(bytes) = buffer.bytes {
+            spare.give(bytes);
+        }
     }
 
     /// Forgets what is queued; a send in flight stays in flight.
     pub(super) fn discard(&mut self, spare: &mut SpareBuffers) {
         spare.give(std::mem::take(&mut self.queued));
+        if let Some(parts) = self.parts.take() {
+            self.ahead_bytes -= parts.bytes();
+            self.ahead_memory_bytes -= parts.memory_bytes();
+            spare.give_parts(parts);
+        }
         self.marks.discard(&mut spare.lists);
     }
 }
+
+/// Shared frames of no more bytes are copied where nothing else is listed.
+const SHORT_BYTES_MAX: usize = 256;
 
 /// Buffers at most so large are kept for the next connection, in bytes.
 const SPARE_BUFFER_BYTES_MAX: usize = 64 * 1024;
@@ -140,17 +243,29 @@ const _: () = assert!(SPARE_BUFFERS_MAX >= super::COMPLETIONS_PER_TURN);
 #[derive(Debug, Default)]
 pub(super) struct SpareBuffers {
     buffers: Vec<Vec<u8>>,
+    #[expect(
+        clippy::vec_box,
+        reason = "a connection has room for a pointer, not for the parts"
+    )]
+    parts: Vec<Box<Parts>>,
     lists: SpareLists,
 }
 
 impl SpareBuffers {
     #[inline]
-    fn take(&mut self) -> Vec<u8> {
+    pub(super) fn take(&mut self) -> Vec<u8> {
         self.buffers.pop().unwrap_or_default()
     }
 
+    fn give_parts(&mut self, mut parts: Box<Parts>) {
+        if parts.is_small() && self.parts.len() < SPARE_BUFFERS_MAX {
+            parts.clear();
+            self.parts.push(parts);
+        }
+    }
+
     #[inline]
-    fn give(&mut self, mut buffer: Vec<u8>) {
+    pub(super) fn give(&mut self, mut buffer: Vec<u8>) {
         let fits = (1..=SPARE_BUFFER_BYTES_MAX).contains(&buffer.capacity());
         if fits && self.buffers.len() < SPARE_BUFFERS_MAX {
             buffer.clear();
@@ -162,14 +277,18 @@ impl SpareBuffers {
 #[cfg(test)]
 mod tests {
     use std::collections::VecDeque;
+    use std::rc::Rc;
 
     use proptest::prelude::*;
 
+    use super::super::marks::Kind;
     use super::*;
 
     #[derive(Clone, Debug)]
     enum Step {
         Queue(Vec<u8>),
+        /// Of so many bytes.
+        Share(usize),
         Send,
         Complete(prop::sample::Index),
     }
@@ -177,6 +296,7 @@ mod tests {
     fn steps() -> impl Strategy<Value = Vec<Step>> {
         let step = prop_oneof![
             prop::collection::vec(any::<u8>(), 1..40).prop_map(Step::Queue),
+            prop::sample::select(&[10, 300, 2_000, 5_000, 20_000][..]).prop_map(Step::Share),
             Just(Step::Send),
             any::<prop::sample::Index>().prop_map(Step::Complete),
         ];
@@ -187,6 +307,7 @@ mod tests {
         /// Against one long queue of bytes.
         #[test]
         fn bytes_leave_in_the_order_in_which_they_were_queued(steps in steps()) {
+            let shared_bytes = Rc::default();
             let mut spare = SpareBuffers::default();
             let mut outbound = Outbound::default();
             let mut in_flight: Option<SendBuffer> = None;
@@ -199,10 +320,16 @@ mod tests {
                         outbound.put_queue(queue, &mut spare);
                         model.extend(bytes);
                     }
+                    Step::Share(len) => {
+                        let frame: Vec<u8> = (0..=250).cycle().take(len).collect();
+                        model.extend(&frame);
+                        let frame = Shared::new(frame, &shared_bytes);
+                        outbound.push_shared(&frame, &mut spare);
+                    }
                     Step::Send => {
                         if outbound.is_ready() {
                             prop_assert!(in_flight.is_none(), "a second send in flight");
-                            in_flight = Some(outbound.start_send());
+                            in_flight = Some(outbound.start_send(&mut spare));
                         }
                     }
                     Step::Complete(index) => {
@@ -216,14 +343,81 @@ mod tests {
                     }
                 }
                 prop_assert_eq!(outbound.bytes(), model.len());
-                let sending_bytes = in_flight.as_ref().map_or(0, |send| send.bytes.capacity());
-                prop_assert_eq!(outbound.memory_bytes(), outbound.queued.capacity() + sending_bytes);
+                let sending_bytes = in_flight.as_ref().map_or(0, |send| send.bytes.memory_bytes());
+                let parts_bytes = outbound.parts.as_ref().map_or(0, |parts| parts.memory_bytes());
+                let own_bytes = outbound.queued.capacity() + parts_bytes + sending_bytes;
+                prop_assert_eq!(outbound.memory_bytes(), own_bytes);
                 prop_assert_eq!(outbound.is_ready(), in_flight.is_none() && !model.is_empty());
                 if model.is_empty() {
-                    prop_assert_eq!(outbound.queued.capacity(), 0, "memory held for nothing");
+                    prop_assert_eq!(outbound.memory_bytes(), 0, "memory held for nothing");
+                    prop_assert_eq!(shared_bytes.get(), 0, "a frame is kept for nobody");
                 }
             }
+            outbound.discard(&mut spare);
+            if let Some(buffer) = in_flight {
+                outbound.end_send(buffer, &mut spare);
+            }
+            prop_assert_eq!((outbound.bytes(), outbound.memory_bytes()), (0, 0));
+            prop_assert_eq!(shared_bytes.get(), 0);
         }
+    }
+
+    /// A reply is not sent later, nor earlier, for what is pushed around it.
+    #[test]
+    fn marks_go_with_the_send_that_has_their_replies() {
+        const LARGE: usize = 20_000;
+        let shared_bytes = Rc::default();
+        let frame = Shared::new(vec![1; LARGE], &shared_bytes);
+        let mut spare = SpareBuffers::default();
+        let mut outbound = Outbound::default();
+        let reply = |outbound: &mut Outbound, spare: &mut SpareBuffers| {
+            let mut queue = outbound.take_queue(spare);
+            queue.push(7);
+            outbound.put_queue(queue, spare);
+            let mark = Mark {
+                kind: Kind::new(5, 1),
+                count: 1,
+            };
+            outbound.mark(mark, spare);
+        };
+        outbound.push_shared(&frame, &mut spare);
+        reply(&mut outbound, &mut spare);
+        outbound.push_shared(&frame, &mut spare);
+        let mut sends = Vec::new();
+        while outbound.is_ready() {
+            let buffer = outbound.start_send(&mut spare);
+            let bytes = buffer.remaining().len();
+            assert!(outbound.sent(buffer, bytes, &mut spare).is_none());
+            let mut marks = 0;
+            outbound.end_marks(&mut spare, |mark| marks += mark.count);
+            sends.push((bytes, marks));
+        }
+        assert_eq!(sends, [(LARGE, 0), (1, 1), (LARGE, 0)]);
+        assert_eq!(outbound.memory_bytes(), 0);
+    }
+
+    #[test]
+    fn small_parts_are_sent_together() {
+        let shared_bytes = Rc::default();
+        let frame = Shared::new(vec![1; 1_000], &shared_bytes);
+        let mut spare = SpareBuffers::default();
+        let mut outbound = Outbound::default();
+        for _ in 0..40 {
+            outbound.push_shared(&frame, &mut spare);
+        }
+        assert_eq!(
+            shared_bytes.get(),
+            1_000,
+            "nothing is copied while it waits"
+        );
+        let mut sends = Vec::new();
+        while outbound.is_ready() {
+            let buffer = outbound.start_send(&mut spare);
+            sends.push(buffer.remaining().len());
+            let bytes = buffer.remaining().len();
+            assert!(outbound.sent(buffer, bytes, &mut spare).is_none());
+        }
+        assert_eq!(sends, [16_000, 16_000, 8_000]);
     }
 
     #[test]

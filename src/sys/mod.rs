@@ -20,5 +20,5 @@ mod wakeup;
 
 pub(crate) use buffers::{BUFFER_BYTES, Received};
 pub(crate) use doorbell::Doorbell;
-pub(crate) use ring::{Event, Ring, Socket, Token};
+pub(crate) use ring::{Event, Ring, SendBytes, Socket, Token};
 pub(crate) use wakeup::Wakeup;

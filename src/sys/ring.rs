@@ -2,7 +2,8 @@
 //!
 //! Invariants:
 //! - Memory that an operation in flight may touch belongs to the ring: bytes to send are taken by
-//!   value and come back with their completion; receives go into the ring's own buffers.
+//!   value and come back with their completion, or, where others have them as well, are kept alive by
+//!   the ring until then; receives go into the ring's own buffers.
 //! - Operations reach the kernel in the order in which they were asked for, each looks its socket
 //!   up as it gets there, and a socket is closed by an operation too. So whatever was asked of a
 //!   socket before it was dropped still finds that socket, never another one with the same number.
@@ -13,6 +14,7 @@
 mod sockets;
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::net::{TcpListener, TcpStream};
@@ -84,16 +86,62 @@ pub(crate) enum Event {
     /// A send, with the bytes that were given and how many of those offered were taken.
     Sent {
         token: Token,
-        bytes: Vec<u8>,
+        bytes: SendBytes,
         offset: usize,
         result: io::Result<usize>,
     },
 }
 
+/// Bytes to be sent, for as long as the ring has them.
+pub(crate) enum SendBytes {
+    /// Nobody else has them.
+    Own(Vec<u8>),
+    /// Others of this thread have them, too. What they are can't change or end while the ring has
+    /// its reference: `as_ref` lends them out for as long as the value is borrowed, and having an
+    /// `Rc` of it is as good as borrowing it.
+    Shared(Rc<dyn AsRef<[u8]>>),
+}
+
+impl SendBytes {
+    /// The bytes. They stay where they are while `self` is moved about, since neither kind holds them
+    /// in itself.
+    #[inline]
+    fn bytes(&self) -> &[u8] {
+        match self {
+            SendBytes::Own(bytes) => bytes,
+            SendBytes::Shared(bytes) => (**bytes).as_ref(),
+        }
+    }
+}
+
+impl From<Vec<u8>> for SendBytes {
+    #[inline]
+    fn from(bytes: Vec<u8>) -> SendBytes {
+        SendBytes::Own(bytes)
+    }
+}
+
+impl From<SendBytes> for Vec<u8> {
+    /// What others have, too, is copied.
+    #[inline]
+    fn from(bytes: SendBytes) -> Vec<u8> {
+        match bytes {
+            SendBytes::Own(bytes) => bytes,
+            SendBytes::Shared(bytes) => (*bytes).as_ref().to_vec(),
+        }
+    }
+}
+
+impl fmt::Debug for SendBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SendBytes({} bytes)", self.bytes().len())
+    }
+}
+
 /// A send in flight.
 struct Sending {
     token: Token,
-    bytes: Vec<u8>,
+    bytes: SendBytes,
     offset: usize,
 }
 
@@ -315,10 +363,11 @@ impl Ring {
         &mut self,
         token: Token,
         socket: &Socket,
-        bytes: Vec<u8>,
+        bytes: impl Into<SendBytes>,
         offset: usize,
     ) -> u32 {
-        let rest = &bytes[offset..];
+        let bytes = bytes.into();
+        let rest = &bytes.bytes()[offset..];
         let len = u32::try_from(rest.len()).unwrap_or(u32::MAX);
         let (fd, flags) = self.target(socket);
         let entry = opcode::Send::new(fd, rest.as_ptr(), len)

@@ -93,6 +93,41 @@ fn a_broadcast_reaches_everybody_once() {
     }
 }
 
+/// What is large is sent from where it is shared, what is small is copied together, and replies
+/// come in between: for everybody in the same order.
+#[test]
+fn frames_of_all_sizes_are_shared_among_many() {
+    const SIZES: [usize; 6] = [0, 100, 1_000, 5_000, 20_000, 28_000];
+    const ROUNDS: usize = 120;
+    let (server, members) = start();
+    let mut all: Vec<Member> = (0..20)
+        .map(|_| Member::join(address_of(&server), &members))
+        .collect();
+    let text = |round: usize| vec![u8::try_from(round).unwrap(); SIZES[round % SIZES.len()]];
+    let mut sender = Member::join(address_of(&server), &members);
+    for round in 0..ROUNDS {
+        sender.peer.send(BROADCAST, &text(round));
+        // Who takes nothing is not listened to any more.
+        sender.peer.expect(NEWS, &text(round));
+    }
+    for member in &mut all {
+        member.peer.send(1, b"a reply");
+    }
+    for member in &mut all {
+        let (mut round, mut replies) = (0, 0);
+        while round < ROUNDS || replies < 1 {
+            let frame = member.peer.next().unwrap();
+            if frame.code == NEWS {
+                assert!(frame.body == text(round), "round {round}");
+                round += 1;
+            } else {
+                assert_eq!(frame.body, b"a reply");
+                replies += 1;
+            }
+        }
+    }
+}
+
 #[test]
 fn a_slow_consumer_is_closed_and_the_others_get_everything() {
     const TEXT: [u8; 8000] = [7; 8000];

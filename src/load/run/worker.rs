@@ -275,7 +275,7 @@ impl<F: FnMut(Part, u64)> Worker<'_, F> {
                 bytes,
                 offset,
                 result,
-            } => self.sent(index(token), bytes, offset, result, now_ns),
+            } => self.sent(index(token), bytes.into(), offset, result, now_ns),
             // Nobody is listened for.
             Event::Accepted { .. } => {}
         }

@@ -17,11 +17,13 @@ use super::GUARD_US;
 use super::parking::Finished;
 use crate::config::bounds;
 use crate::handler::{ConnectionId, HandlerOutcome, HandlerTask};
-use crate::shard::io::{Arrival, Completion, Failure, Io, Message, Operation, SendBuffer};
+use crate::shard::io::{
+    Arrival, Completion, Failure, Io, Message, Operation, Outgoing, SendBuffer,
+};
 use crate::shard::mesh::Mesh;
 use crate::shard::settings::BULK_BYTES;
 use crate::shard::{Pulse, Snapshot};
-use crate::sys::{BUFFER_BYTES, Doorbell, Event, Received, Ring, Socket, Token, Wakeup};
+use crate::sys::{BUFFER_BYTES, Doorbell, Event, Received, Ring, SendBytes, Socket, Token, Wakeup};
 
 // What fills a buffer is what the shard takes for bulk.
 const _: () = assert!(BULK_BYTES == BUFFER_BYTES as usize);
@@ -196,9 +198,11 @@ impl Io for RingIo {
     fn submit(&mut self, operation: Operation<'_, Socket>) {
         match operation {
             Operation::Send { id, socket, buffer } => {
-                let number = self
-                    .ring
-                    .send(token_of(id), socket, buffer.bytes, buffer.sent);
+                let bytes = match buffer.bytes {
+                    Outgoing::Own(bytes) => SendBytes::Own(bytes),
+                    Outgoing::Shared(bytes) => SendBytes::Shared(bytes),
+                };
+                let number = self.ring.send(token_of(id), socket, bytes, buffer.sent);
                 let slot = id.slot as usize;
                 if self.sends.len() <= slot {
                     self.sends.resize(slot + 1, number);
@@ -281,7 +285,10 @@ impl Io for RingIo {
                 } => Completion::Sent {
                     id: id_of(shard, token),
                     buffer: SendBuffer {
-                        bytes,
+                        bytes: match bytes {
+                            SendBytes::Own(bytes) => Outgoing::Own(bytes),
+                            SendBytes::Shared(bytes) => Outgoing::Shared(bytes),
+                        },
                         sent: offset,
                     },
                     result: result.map_err(failure),

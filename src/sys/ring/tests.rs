@@ -68,7 +68,7 @@ fn bytes_come_and_go_and_the_stream_ends() {
             bytes,
             offset: 2,
             result: Ok(5),
-        } => assert_eq!(bytes, b"xxreply"),
+        } => assert_eq!(bytes.bytes(), b"xxreply"),
         other => panic!("not sent: {other:?}"),
     }
     let mut reply = [0; 5];
@@ -80,6 +80,46 @@ fn bytes_come_and_go_and_the_stream_ends() {
     socket.shutdown_send();
     ring.enter().unwrap();
     assert_eq!(client.read(&mut reply).unwrap(), 0);
+}
+
+/// The sender may let go of what it shares as soon as it has handed it over.
+#[test]
+fn shared_bytes_are_kept_until_they_are_sent() {
+    const LEN: usize = 1 << 20;
+    let (mut ring, address) = ring();
+    let (mut client, socket) = connect(&mut ring, address);
+    let shared: Rc<dyn AsRef<[u8]>> = Rc::new(vec![7_u8; LEN]);
+    let watched = Rc::downgrade(&shared);
+    ring.send(TOKEN, &socket, SendBytes::Shared(shared), 10);
+    let reader = std::thread::spawn(move || {
+        let mut all = Vec::new();
+        client.read_to_end(&mut all).unwrap();
+        all
+    });
+    let (mut sent, mut rest) = (10, None);
+    while sent < LEN {
+        assert!(watched.upgrade().is_some(), "gone while it is in flight");
+        if let Some(bytes) = rest.take() {
+            ring.send(TOKEN, &socket, SendBytes::Shared(bytes), sent);
+        }
+        match next(&mut ring) {
+            Event::Sent {
+                bytes: SendBytes::Shared(bytes),
+                offset,
+                result: Ok(taken),
+                ..
+            } if offset == sent => {
+                sent += taken;
+                rest = Some(bytes);
+            }
+            other => panic!("not sent: {other:?}"),
+        }
+    }
+    drop(rest);
+    assert!(watched.upgrade().is_none());
+    drop(socket);
+    ring.enter().unwrap();
+    assert_eq!(reader.join().unwrap(), vec![7; LEN - 10]);
 }
 
 #[test]
@@ -345,7 +385,7 @@ fn cancelled_operations_complete() {
     let (mut ring, address) = ring();
     let (_client, socket) = connect(&mut ring, address);
     // More than fits, since nobody reads: parts of it are taken until nothing is any more.
-    let (mut bytes, mut offset) = (vec![1; 64 << 20], 0);
+    let (mut bytes, mut offset) = (SendBytes::Own(vec![1; 64 << 20]), 0);
     loop {
         let number = ring.send(TOKEN, &socket, bytes, offset);
         ring.cancel_send(number, Token(8));
