@@ -1,8 +1,9 @@
 //! Asks the shards how they are, and keeps what is known of them.
 //!
-//! A shard is asked for one snapshot at a time. One that does not answer within [`ANSWER_MAX`] is
-//! stuck until it does: its figures stay what they were, nobody waits for it any more, and nothing is
-//! lost when its answer comes late. All awaiting here may be given up at any point: answers that are
+//! A shard is asked for one snapshot at a time. One that does not answer within [`ANSWER_MAX`] is late
+//! until it does: its figures stay what they were, nobody waits for it any more, and nothing is
+//! lost when its answer comes. If it does not turn either, it is stuck; one that does looks through
+//! many connections, a part of them a turn. All awaiting here may be given up at any point: answers that are
 //! under way are taken in the next time.
 
 use std::time::Duration;
@@ -50,10 +51,28 @@ struct Seat {
 /// A question that is not answered.
 #[derive(Debug)]
 struct Asked {
-    at: Instant,
+    stillness: Stillness,
     answer: oneshot::Receiver<Snapshot>,
     /// The answer was waited for in vain.
     is_late: bool,
+}
+
+/// For how long a shard has been in the same turn, as far as it was looked at.
+#[derive(Debug)]
+struct Stillness {
+    turn: u64,
+    since: Instant,
+}
+
+impl Stillness {
+    /// Looks at the number of its turn. Gives back how long it has been that one, if that is too long.
+    fn look(&mut self, turn: u64, now: Instant) -> Option<Duration> {
+        if self.turn != turn {
+            *self = Stillness { turn, since: now };
+        }
+        let still = now - self.since;
+        (still >= ANSWER_MAX).then_some(still)
+    }
 }
 
 impl Collector {
@@ -146,9 +165,14 @@ impl Collector {
     }
 
     fn note_the_stuck(&mut self) {
-        for (shard, seat) in self.seats.iter().enumerate() {
-            let stuck = seat.asked.as_ref().map(|asked| Stuck {
-                for_us: u64::try_from(asked.at.elapsed().as_micros()).unwrap_or(u64::MAX),
+        let now = Instant::now();
+        for (shard, seat) in self.seats.iter_mut().enumerate() {
+            let still = seat.asked.as_mut().and_then(|asked| {
+                let turn = self.handle.turn_of(shard);
+                asked.stillness.look(turn, now)
+            });
+            let stuck = still.map(|still| Stuck {
+                for_us: u64::try_from(still.as_micros()).unwrap_or(u64::MAX),
                 at: self
                     .handle
                     .look_at(shard)
@@ -162,13 +186,17 @@ impl Collector {
 impl Seat {
     fn ask(&mut self, handle: &ServerHandle, shard: usize, connections: usize) {
         let (reply, answer) = oneshot::channel();
+        let stillness = Stillness {
+            turn: handle.turn_of(shard),
+            since: Instant::now(),
+        };
         let empty = std::mem::take(&mut self.empty);
         handle.show(shard, empty, connections, move |snapshot| {
             // Nobody listens where the control plane has ended meanwhile.
             let _ = reply.send(snapshot);
         });
         self.asked = Some(Asked {
-            at: Instant::now(),
+            stillness,
             answer,
             is_late: false,
         });
@@ -209,5 +237,27 @@ impl Seat {
         self.empty = snapshot.latencies;
         self.empty.clear();
         snapshot.connections
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shard_is_stuck_in_one_turn_and_not_in_many() {
+        let since = Instant::now();
+        let mut stillness = Stillness { turn: 7, since };
+        assert_eq!(stillness.look(7, since + ANSWER_MAX / 2), None);
+        assert_eq!(stillness.look(7, since + ANSWER_MAX), Some(ANSWER_MAX));
+        // It turns, however late its answer is.
+        for seconds in 2..9 {
+            let now = since + ANSWER_MAX * seconds;
+            assert_eq!(stillness.look(u64::from(seconds) * 100, now), None);
+        }
+        assert_eq!(
+            stillness.look(800, since + ANSWER_MAX * 10),
+            Some(ANSWER_MAX * 2)
+        );
     }
 }

@@ -168,6 +168,12 @@ impl ServerHandle {
         self.has_started.load(Ordering::Relaxed)
     }
 
+    /// A number that changes as long as the shard turns; 0 for one that there is not.
+    pub(crate) fn turn_of(&self, shard: usize) -> u64 {
+        let control = self.controls.get(shard);
+        control.map_or(0, |control| control.pulse().turn())
+    }
+
     /// Whether the server was told to drain or stop.
     pub fn goes_down(&self) -> bool {
         self.goes_down.load(Ordering::Relaxed)

@@ -88,6 +88,11 @@ impl Pulse {
         self.code.store(code.into(), Ordering::Relaxed);
     }
 
+    /// The number of the turn, and of what is between two: it changes as long as the shard turns.
+    pub(crate) fn turn(&self) -> u64 {
+        self.turn.load(Ordering::Relaxed)
+    }
+
     /// Looks which handler is at work in a shard, and leaves word of it for the shard itself; none
     /// between two turns, and while the shard does something else. For one watcher. Who is named was at work at that moment or right before it.
     pub fn look(&self, shard: u16) -> Option<Suspect> {
@@ -155,7 +160,9 @@ mod tests {
         let seen = pulse.look(4).unwrap();
         assert_eq!((seen.connection, seen.code), (id, 1000));
         assert_eq!(pulse.suspect(4), Some(seen));
+        assert_eq!(pulse.turn(), seen.turn);
         pulse.end_turn();
+        assert_eq!(pulse.turn(), seen.turn + 1);
         assert_eq!(pulse.look(4), None);
         pulse.begin_turn();
         assert_eq!((pulse.suspect(4), pulse.look(4)), (None, None));

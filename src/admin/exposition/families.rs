@@ -114,7 +114,7 @@ const OF_SHARD: [OfShard; 40] = [
         |shard| float(shard.counters.late_replies)),
     counter("corelane_stale_completions_total", "Completions that were dropped because their connection was gone.",
         |shard| float(shard.counters.stale_completions)),
-    gauge("corelane_shard_stuck_seconds", "For how long the shard has not answered; 0 while it does.",
+    gauge("corelane_shard_stuck_seconds", "For how long the shard has been in one turn without an answer; 0 while it turns.",
         |shard| shard.stuck.map_or(0.0, |stuck| seconds(stuck.for_us))),
 ];
 
