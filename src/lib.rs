@@ -103,6 +103,7 @@ pub use glommio;
 pub use config::Config;
 pub use handler::{ConnectionId, Context, Local, PushError, Reply, Request, RunError};
 pub use process::handle::{ReloadError, ServerHandle};
+pub use process::outside::Answered;
 pub use process::worker::{ServeError, Server, ServerBuilder, StartError};
 
 /// The README's programs are tested like this crate's own examples.

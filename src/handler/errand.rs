@@ -121,11 +121,12 @@ pub struct Run {
 type Work = dyn FnOnce(&dyn Any) -> Outcome + Send;
 
 /// Who wants an answer.
-#[derive(Clone, Copy)]
 pub(crate) enum Asker {
     Nobody,
     /// The call with this number, of this shard.
     Call(u16, u64),
+    /// Somebody outside the shards. It must not block.
+    Outside(Box<dyn FnOnce(Outcome) + Send>),
 }
 
 impl Run {

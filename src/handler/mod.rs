@@ -28,7 +28,7 @@ mod task;
 mod typed;
 
 pub use call::Call;
-pub(crate) use call::Outcome;
+pub(crate) use call::{Outcome, typed};
 pub(crate) use context::Exchange;
 pub use context::{ConnectionId, Context, Request};
 pub(crate) use desk::Desk;

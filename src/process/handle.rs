@@ -38,7 +38,8 @@ pub enum ReloadError {
     },
 }
 
-/// Stops or reloads a server from wherever: it can be cloned and sent to other threads.
+/// Stops, reloads or looks at a server from wherever, and has its shards do things: it can be cloned
+/// and sent to other threads.
 #[derive(Clone, Debug)]
 pub struct ServerHandle {
     pub(super) controls: Arc<Vec<Control>>,
@@ -119,6 +120,13 @@ impl ServerHandle {
         let in_force = self.in_force.lock();
         let in_force = in_force.unwrap_or_else(PoisonError::into_inner);
         in_force.handlers.slow_ms
+    }
+
+    /// `limits.max_frame_bytes`, as it is in force.
+    pub(super) fn frame_bytes_max(&self) -> usize {
+        let in_force = self.in_force.lock();
+        let in_force = in_force.unwrap_or_else(PoisonError::into_inner);
+        usize::from(in_force.limits.max_frame_bytes)
     }
 
     /// How many shards there are.

@@ -12,6 +12,7 @@ pub mod listeners;
 pub mod logging;
 pub mod master;
 pub mod notify;
+pub mod outside;
 pub mod pid_file;
 pub(crate) mod placement;
 pub(crate) mod possessions;

@@ -201,6 +201,11 @@ impl<I: Io, S: 'static> Shard<I, S> {
         self.lanes.arrived.push_back(message);
     }
 
+    /// Somebody outside was refused so often, since too much waited.
+    pub fn count_refused(&mut self, errands: u64) {
+        self.counters.errands_refused += errands;
+    }
+
     fn go_on_with_arrived(&mut self) {
         loop {
             if self.lanes.arrived.len() > ARRIVED_MAX {
@@ -336,6 +341,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
                 let message = Message::Answer(Answer { call, outcome });
                 self.io.submit(Operation::Tell { shard, message });
             }
+            Asker::Outside(take) => take(outcome),
         }
     }
 
@@ -348,7 +354,8 @@ impl<I: Io, S: 'static> Shard<I, S> {
     /// What does not add up among errands, if anything.
     pub(super) fn audit_errands(&self) -> Result<(), String> {
         self.desk.audit()?;
-        let most = ARRIVED_MAX + super::COMPLETIONS_PER_TURN;
+        // With what a mailbox may bring at once.
+        let most = 2 * ARRIVED_MAX + super::COMPLETIONS_PER_TURN;
         if self.lanes.arrived() > most {
             return Err(format!("{} messages of others wait", self.lanes.arrived()));
         }

@@ -15,6 +15,7 @@
 //! its eventfd, and looks after its handlers every [`GUARD_US`].
 
 mod control;
+mod mailbox;
 mod parking;
 mod ring_io;
 
@@ -28,6 +29,7 @@ use std::time::Duration;
 use glommio::timer::Timer;
 
 pub(crate) use self::control::{Control, Order, Show, Tuning};
+pub(crate) use self::mailbox::Refused;
 
 use self::control::{DRAIN, NO_REQUEST, Reply, STOP};
 use self::parking::Parking;
@@ -273,8 +275,14 @@ impl Runner {
                         drop(untaken);
                     }
                     Order::Show(show) => self.show(shard, show),
+                    Order::Deliver(message, room) => {
+                        let message = message.with_socket(|fd| shard.io_mut().ring.adopt(fd));
+                        shard.take_in_from_outside(message);
+                        drop(room);
+                    }
                 }
             }
+            shard.count_refused(self.controls[self.number].take_refused());
         }
         let request = self.controls[self.number].request();
         if request > self.request {

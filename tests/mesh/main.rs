@@ -17,5 +17,6 @@ mod club;
 
 mod calling;
 mod hooking;
+mod outside;
 mod pushing;
 mod refusing;

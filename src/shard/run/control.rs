@@ -1,15 +1,18 @@
-//! What other threads can tell a shard: to go down, to go by another configuration, and to show how
-//! it is.
+//! What other threads can tell a shard: to go down, to go by another configuration, to show how it
+//! is, and to do what another shard could want done.
 //!
 //! The shard looks at two flags on its way; everything else happens only when one of them is set.
 
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, mpsc};
 
 use crate::config::Config;
 use crate::metrics::latency::Latencies;
 use crate::shard::settings::Settings;
-use crate::shard::{Pulse, Snapshot};
+use crate::shard::{Message, Pulse, Snapshot};
+
+use super::mailbox::{Refused, Room, Rooms};
 use crate::sys::Doorbell;
 
 /// What can be told to a shard.
@@ -22,6 +25,7 @@ pub(crate) struct Control {
     /// Something has been put into `orders` that was not taken.
     has_orders: AtomicBool,
     orders: mpsc::Sender<Order>,
+    rooms: Arc<Rooms>,
     pub(super) doorbell: Doorbell,
     pub(super) pulse: Arc<Pulse>,
 }
@@ -61,6 +65,8 @@ pub(crate) enum Order {
     },
     /// Show how it is.
     Show(Show),
+    /// Do what others want done; the room for it is given back when that is taken.
+    Deliver(Message<OwnedFd>, Room),
 }
 
 /// An order to show how a shard is.
@@ -85,6 +91,7 @@ impl Control {
             is_up: AtomicBool::new(false),
             has_orders: AtomicBool::new(false),
             orders: sender,
+            rooms: Arc::default(),
             doorbell,
             pulse: Arc::default(),
         };
@@ -119,6 +126,37 @@ impl Control {
     /// Has the shard show how it is. One that has ended drops the order.
     pub(crate) fn show(&self, show: Show) {
         self.order(Order::Show(show));
+    }
+
+    /// Has the shard do what another shard could want done, with so many bytes of frames.
+    pub(crate) fn deliver(&self, message: Message<OwnedFd>, bytes: usize) -> Result<(), Refused> {
+        let room = self.take_room(bytes)?;
+        self.deliver_into(room, message)
+    }
+
+    /// Takes room for something to deliver.
+    pub(crate) fn take_room(&self, bytes: usize) -> Result<Room, Refused> {
+        self.rooms.take(bytes)
+    }
+
+    /// The same as [`Control::deliver`] where room was taken before.
+    pub(crate) fn deliver_into(
+        &self,
+        room: Room,
+        message: Message<OwnedFd>,
+    ) -> Result<(), Refused> {
+        let sent = self.orders.send(Order::Deliver(message, room));
+        sent.map_err(|_| Refused::Gone)?;
+        // Where the flag is up, the shard has yet to take it down, and sees this order then.
+        if !self.has_orders.swap(true, Ordering::AcqRel) {
+            self.doorbell.ring();
+        }
+        Ok(())
+    }
+
+    /// Deliveries that found no room since it was asked for last.
+    pub(super) fn take_refused(&self) -> u64 {
+        self.rooms.take_refused()
     }
 
     fn order(&self, order: Order) {
