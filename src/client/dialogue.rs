@@ -67,6 +67,8 @@ pub(super) struct Dialogue {
     heard_at: Duration,
     sent_at: Duration,
     going_away: bool,
+    /// Whether the server was told that nothing more comes.
+    is_ending: bool,
     /// The ERROR after which the server closes.
     farewell: Option<Refusal>,
     push_codes: BTreeSet<u16>,
@@ -89,6 +91,7 @@ impl Dialogue {
             heard_at: Duration::ZERO,
             sent_at: Duration::ZERO,
             going_away: false,
+            is_ending: false,
             farewell: None,
             push_codes: options.push_codes.clone(),
             in_flight_max: options.in_flight_max,
@@ -100,7 +103,13 @@ impl Dialogue {
     /// A connection stands; nothing was said on it yet.
     pub(super) fn begin(&mut self, now: Duration) {
         (self.heard, self.heard_at, self.sent_at) = (false, now, now);
-        (self.going_away, self.farewell) = (false, None);
+        (self.going_away, self.is_ending) = (false, false);
+        self.farewell = None;
+    }
+
+    /// The server was told that nothing more comes over this connection: no heartbeat, either.
+    pub(super) fn end(&mut self) {
+        self.is_ending = true;
     }
 
     /// The connection is lost: so are the requests that wait for an answer, and what was to be sent.
@@ -195,7 +204,7 @@ impl Dialogue {
 
     /// When to call [`Dialogue::handle_timeout`], unless something else happens before.
     pub(super) fn next_timeout(&self) -> Option<Duration> {
-        let every = self.heartbeat?;
+        let every = self.heartbeat.filter(|_| !self.is_ending)?;
         match self.waiting.front() {
             None => Some(self.sent_at + every),
             Some(Waiting::Heartbeat { sent_at }) => {

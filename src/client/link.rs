@@ -207,6 +207,7 @@ impl Link {
         stream
             .shutdown(Shutdown::Write)
             .map_err(ClientError::broken)?;
+        self.dialogue.end();
         let deadline = Instant::now() + self.options.timeout;
         while self.is_connected() {
             let left = deadline.saturating_duration_since(Instant::now());

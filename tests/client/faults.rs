@@ -60,10 +60,9 @@ fn a_request_that_can_no_longer_be_sent_is_told_once() {
         .connect(server.address())
         .unwrap();
     client.send(1000, b"").unwrap();
-    client.send(1000, b"").unwrap();
     goes.recv_timeout(DEADLINE).unwrap();
     server.ended();
-    let mut sent = 2;
+    let mut sent = 1;
     let error = loop {
         match client.send(1000, b"") {
             Ok(()) => sent += 1,
@@ -179,7 +178,7 @@ fn a_server_that_answers_no_heartbeat_is_lost() {
         script(Peer::echo_to_the_end),
     ]);
     let options = Client::options()
-        .timeout(Duration::from_millis(200))
+        .timeout(Duration::from_millis(500))
         .heartbeat(Duration::from_millis(20))
         .reconnect(quickly());
     let mut client = options.connect(server.address()).unwrap();

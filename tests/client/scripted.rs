@@ -48,9 +48,17 @@ impl Scripted {
     fn join(&mut self) {
         if let Some(thread) = self.thread.take()
             && let Err(panic) = thread.join()
-            && !std::thread::panicking()
         {
             std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+impl Drop for Scripted {
+    fn drop(&mut self) {
+        // After a failure, the next connection may never come.
+        if !std::thread::panicking() {
+            self.join();
         }
     }
 }

@@ -292,6 +292,17 @@ fn a_server_that_is_silent_after_a_request_was_given_up_is_lost_in_the_end() {
 }
 
 #[test]
+fn no_heartbeat_goes_out_behind_the_end() {
+    let mut dialogue = begun(&options().heartbeat(SECOND));
+    dialogue.end();
+    assert_eq!(dialogue.next_timeout(), None);
+    dialogue.handle_timeout(NOW + 9 * SECOND).unwrap();
+    assert!(dialogue.unsent().is_empty());
+    dialogue.begin(NOW);
+    assert_eq!(dialogue.next_timeout(), Some(NOW + SECOND));
+}
+
+#[test]
 fn a_server_without_ping_is_told_about() {
     let mut dialogue = begun(&options().heartbeat(SECOND));
     dialogue.handle_timeout(NOW + SECOND).unwrap();

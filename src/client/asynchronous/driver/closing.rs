@@ -51,6 +51,7 @@ impl Driver {
         };
         if is_new {
             SockRef::from(stream).shutdown(Shutdown::Write)?;
+            self.dialogue.end();
         }
         Ok(())
     }
