@@ -16,7 +16,7 @@ use glommio::{LocalExecutorBuilder, Placement};
 use super::handle::ServerHandle;
 use super::listeners;
 use super::placement::{PlacementError, place};
-use crate::apps::accounts::Accounts;
+use crate::apps::accounts::{Accounts, Sessions};
 use crate::config::{Config, ConfigError, Limits};
 use crate::handler::{ConnectionId, Context, Local, Reply, Request, Router, panic};
 use crate::metrics::latency::Codes;
@@ -213,6 +213,18 @@ impl<S: 'static> ServerBuilder<S> {
     #[must_use]
     pub fn accounts(mut self, accounts: &Accounts) -> Self {
         let taken = accounts.serve(&mut self.router);
+        self.duplicate = self.duplicate.or(taken);
+        self
+    }
+
+    /// The same, and has it known who is logged in; see [`Accounts::serve_with_sessions`].
+    #[must_use]
+    pub fn accounts_with_sessions(
+        mut self,
+        accounts: &Accounts,
+        sessions: impl Fn(&S) -> &Sessions + Clone + Send + Sync + 'static,
+    ) -> Self {
+        let taken = accounts.serve_with_sessions(&mut self.router, sessions);
         self.duplicate = self.duplicate.or(taken);
         self
     }

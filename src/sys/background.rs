@@ -22,6 +22,20 @@ pub(crate) fn step_back() -> io::Result<()> {
     }
 }
 
+/// Has the calling thread run behind others, and not as far behind as [`step_back`] does: it gets
+/// a little of a CPU that others want all of.
+///
+/// # Errors
+///
+/// What the operating system says against it.
+pub(crate) fn be_nice() -> io::Result<()> {
+    rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICEST)?;
+    Ok(())
+}
+
+/// As nice as nice(1) makes it.
+const NICEST: i32 = 19;
+
 /// Has the calling thread run on these CPUs alone.
 ///
 /// # Errors

@@ -20,8 +20,6 @@ mod program;
 #[allow(dead_code, reason = "tests/process uses the rest of it")]
 mod supervised;
 mod support;
-#[path = "../server/support/waiting.rs"]
-#[allow(dead_code, reason = "tests/server uses the rest of it")]
 mod waiting;
 
 mod answers;
@@ -30,4 +28,5 @@ mod files;
 mod queueing;
 mod racing;
 mod replacing;
+mod sessions;
 mod wiping;

@@ -1,22 +1,28 @@
 //! A full queue in front of the hash threads, and a store that others are at: OVERLOADED, counted.
 
-use std::net::SocketAddr;
-use std::num::NonZeroU16;
 use std::sync::{Mutex, mpsc};
 
 use corelane::apps::accounts::{Account, Accounts, Store, StoreError};
-use corelane::config::ShardCount;
 use corelane::protocol::codes;
-use corelane::{Config, Server, apps};
+use corelane::{Server, apps};
 
 use crate::peer::Peer;
-use crate::support::{Came, login, meaning};
+use crate::support::{Came, login, meaning, modest};
 use crate::waiting::DEADLINE;
 
 /// Tells when it is looked into, and waits to be let go on.
-struct Held {
+pub(crate) struct Held {
     entered: mpsc::Sender<()>,
     goes_on: Mutex<mpsc::Receiver<()>>,
+}
+
+impl Held {
+    pub(crate) fn new(entered: mpsc::Sender<()>, goes_on: mpsc::Receiver<()>) -> Held {
+        Held {
+            entered,
+            goes_on: Mutex::new(goes_on),
+        }
+    }
 }
 
 impl Store for Held {
@@ -31,18 +37,9 @@ impl Store for Held {
     }
 }
 
-fn config() -> Config {
-    let mut config = Config::default();
-    config.server.listen = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
-    config.shards.count = ShardCount::Exactly(NonZeroU16::MIN);
-    config.shards.pin = false;
-    config.shards.busy_poll_us = 0;
-    config.accounts.hash_queue = 2;
-    config
-}
-
 fn serve(store: impl Store) -> Server {
-    let config = config();
+    let mut config = modest();
+    config.accounts.hash_queue = 2;
     let accounts = Accounts::with_store(store, &config.accounts, &[]).unwrap();
     let server = Server::builder(config).handler(codes::PING, apps::ping);
     server.accounts(&accounts).start().unwrap()
@@ -57,10 +54,7 @@ fn came(peer: &mut Peer) -> Came {
 fn beyond_the_queue_the_answer_is_overloaded_at_once() {
     let (entered, enters) = mpsc::channel();
     let (go_on, goes_on) = mpsc::channel();
-    let server = serve(Held {
-        entered,
-        goes_on: Mutex::new(goes_on),
-    });
+    let server = serve(Held::new(entered, goes_on));
     let address = server.addresses()[0];
     let mut peers: Vec<_> = (0..6).map(|_| Peer::connect(address)).collect();
     let body = login("alice", "correct horse");
@@ -94,10 +88,7 @@ fn beyond_the_queue_the_answer_is_overloaded_at_once() {
 fn a_store_that_others_are_at_is_overloaded() {
     let (entered, _enters) = mpsc::channel();
     let (_go_on, goes_on) = mpsc::channel();
-    let server = serve(Held {
-        entered,
-        goes_on: Mutex::new(goes_on),
-    });
+    let server = serve(Held::new(entered, goes_on));
     let mut peer = Peer::connect(server.addresses()[0]);
     peer.send(
         codes::REGISTER,

@@ -1,44 +1,67 @@
 //! A worker takes another's place: both are at the file for a while.
 
+use std::sync::mpsc;
+
 use corelane::protocol::codes;
 use rustix::process::Signal;
 
 use crate::peer::Peer;
 use crate::supervised::{Running, Site, children, kill};
-use crate::support::{Came, try_login, try_register};
-use crate::waiting::until;
+use crate::support::{Came, meaning, register, try_login, try_register};
+use crate::waiting::{DEADLINE, until};
 
-const LINES: [&str; 1] = ["accounts.path = 'accounts.redb'"];
+const PATH: &str = "accounts.path = 'accounts.redb'";
+/// As long as it takes on a busy host.
+const DRAIN: &str = "timeouts.drain_ms = 600000";
 
 #[test]
 fn an_old_worker_and_a_new_one_share_the_accounts() {
-    let running = Site::supervised(&LINES).start();
+    let running = Site::supervised(&[PATH, DRAIN]).start();
     let old = running.worker();
-    let mut of_old = Peer::connect(running.address);
-    assert_eq!(
-        try_register(&mut of_old, "alice", "correct horse"),
-        Came::Done
-    );
-    let lines = [
-        "process.mode = 'supervised'",
-        "accounts.hash_threads = 2",
-        LINES[0],
-    ];
-    running.site.configure(&lines);
-    running.site.succeed(&["reload", "-c", "corelane.toml"]);
-    let goaway = of_old.next().unwrap();
-    assert_eq!(goaway.code, codes::GOAWAY);
-    let mut of_new = of_another_worker(&running, old);
-    for round in 0..3 {
-        let (here, there) = (format!("old {round}"), format!("new {round}"));
-        assert_eq!(try_register(&mut of_old, &here, "x"), Came::Done);
-        assert_eq!(try_register(&mut of_new, &there, "x"), Came::Done);
-        assert_eq!(try_login(&mut of_new, &here, "x"), Came::Done);
-        assert_eq!(try_login(&mut of_old, &there, "x"), Came::Done);
-        assert_eq!(try_register(&mut of_old, &there, "x"), Came::Rejected);
+    let of_old = Peer::connect(running.address);
+    let (registered, news) = mpsc::channel();
+    std::thread::scope(|scope| {
+        scope.spawn(move || register_on(of_old, &registered));
+        let before = news.recv_timeout(DEADLINE).unwrap();
+        assert!(!before.drains);
+        let mode = "process.mode = 'supervised'";
+        let lines = [mode, PATH, DRAIN, "accounts.hash_threads = 2"];
+        running.site.configure(&lines);
+        running.site.succeed(&["reload", "-c", "corelane.toml"]);
+        let mut of_new = of_another_worker(&running, old);
+        assert_eq!(try_login(&mut of_new, &before.name, "x"), Came::Done);
+        let late = news.iter().find(|registered| registered.drains).unwrap();
+        assert_eq!(try_register(&mut of_new, "new", "x"), Came::Done);
+        assert_eq!(try_register(&mut of_new, &late.name, "y"), Came::Rejected);
+        assert_eq!(try_login(&mut of_new, &late.name, "x"), Came::Done);
+        assert!(running.workers().contains(&old), "the old one is at it");
+        // The old one goes on until nobody listens.
+        drop(news);
+    });
+}
+
+/// A name that was registered, and whether its worker drains by now.
+struct Registered {
+    name: String,
+    drains: bool,
+}
+
+/// Registers one after the other, so that the connection is never quiet and its worker keeps it.
+fn register_on(mut peer: Peer, registered: &mpsc::Sender<Registered>) {
+    let mut drains = false;
+    for number in 0.. {
+        let name = format!("old {number}");
+        peer.send(codes::REGISTER, &register(&name, "x"));
+        let mut reply = peer.next().unwrap();
+        if reply.code == codes::GOAWAY {
+            drains = true;
+            reply = peer.next().unwrap();
+        }
+        assert_eq!(meaning(&reply, &name), Came::Done);
+        if registered.send(Registered { name, drains }).is_err() {
+            return;
+        }
     }
-    assert_eq!(try_login(&mut of_new, "alice", "correct horse"), Came::Done);
-    assert!(running.workers().contains(&old), "the old one was at it");
 }
 
 /// A connection to the worker that has come.
@@ -59,7 +82,7 @@ fn of_another_worker(running: &Running, old: u32) -> Peer {
 
 #[test]
 fn a_worker_that_was_killed_leaves_its_accounts_to_the_next() {
-    let running = Site::supervised(&LINES).start();
+    let running = Site::supervised(&[PATH]).start();
     let mut peer = Peer::connect(running.address);
     assert_eq!(
         try_register(&mut peer, "alice", "correct horse"),

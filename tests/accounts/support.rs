@@ -1,8 +1,11 @@
 //! Requests, replies, and servers with a file of accounts in a folder of their own.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 
+use corelane::Config;
+use corelane::config::ShardCount;
 use corelane::protocol::messages::{LoggedIn, Login, Register, Registered};
 use corelane::protocol::{ErrorBody, Message, Reason, Secret, codes};
 use tempfile::TempDir;
@@ -135,4 +138,14 @@ pub(crate) fn peers_on_two_shards(address: SocketAddr) -> Vec<Peer> {
     let mut peers: Vec<_> = (0..8).map(|_| Peer::connect(address)).collect();
     peers.iter_mut().for_each(Peer::ping);
     peers
+}
+
+/// The configuration of a server of one shard in this process.
+pub(crate) fn modest() -> Config {
+    let mut config = Config::default();
+    config.server.listen = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
+    config.shards.count = ShardCount::Exactly(NonZeroU16::MIN);
+    config.shards.pin = false;
+    config.shards.busy_poll_us = 0;
+    config
 }

@@ -23,16 +23,19 @@ mod clerk;
 mod embedded;
 mod hashing;
 mod memory;
+mod sessions;
 mod stack;
 mod store;
 mod threads;
 
 use std::fmt;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 pub use self::embedded::FileError;
+pub use self::sessions::Sessions;
 pub use self::store::{Account, Store, StoreError};
 pub use self::threads::ThreadError;
 
@@ -108,12 +111,68 @@ impl Accounts {
     /// Has REGISTER and LOGIN answered. Gives back which of the two had a handler already, which is
     /// then replaced.
     pub fn serve<S: 'static>(&self, router: &mut Router<S>) -> Option<u16> {
+        let pool = Arc::clone(&self.pool);
+        let log_in = move |_, request| log_in(Arc::clone(&pool), request);
+        self.serve_with(router, log_in)
+    }
+
+    /// The same, and has it known in the state of a shard who is logged in on its connections; that
+    /// ends with the connection.
+    ///
+    /// ```
+    /// use corelane::Reply;
+    /// use corelane::apps::accounts::{Accounts, Sessions};
+    /// use corelane::handler::Router;
+    ///
+    /// struct State {
+    ///     sessions: Sessions,
+    /// }
+    ///
+    /// fn routes(accounts: &Accounts) -> Router<State> {
+    ///     let mut router = Router::new();
+    ///     accounts.serve_with_sessions(&mut router, |state: &State| &state.sessions);
+    ///     router.handler(1000, |state: &State, context, _body| {
+    ///         match state.sessions.require(context.connection()) {
+    ///             Ok(name) => context.reply(name.as_bytes()),
+    ///             Err(not_authenticated) => not_authenticated,
+    ///         }
+    ///     });
+    ///     router
+    /// }
+    /// ```
+    pub fn serve_with_sessions<S: 'static>(
+        &self,
+        router: &mut Router<S>,
+        sessions: impl Fn(&S) -> &Sessions + Clone + Send + Sync + 'static,
+    ) -> Option<u16> {
+        let of_closed = sessions.clone();
+        router.on_close(move |state, connection, _cause| of_closed(state).end(connection));
+        let pool = Arc::clone(&self.pool);
+        let log_in = move |state: Rc<S>, request: Request| {
+            let (pool, sessions) = (Arc::clone(&pool), sessions.clone());
+            async move {
+                let connection = request.connection();
+                sessions(&state).begin(connection);
+                let (reply, name) = log_in_as(pool, request).await;
+                sessions(&state).settle(connection, name.as_deref());
+                reply
+            }
+        };
+        self.serve_with(router, log_in)
+    }
+
+    fn serve_with<S: 'static, Fut>(
+        &self,
+        router: &mut Router<S>,
+        log_in: impl Fn(Rc<S>, Request) -> Fut + Send + Sync + 'static,
+    ) -> Option<u16>
+    where
+        Fut: Future<Output = Reply> + 'static,
+    {
         router.secret(codes::REGISTER);
         router.secret(codes::LOGIN);
         let pool = Arc::clone(&self.pool);
         let register = move |_, request| register(Arc::clone(&pool), request);
-        let pool = Arc::clone(&self.pool);
-        let log_in = move |_, request| log_in(Arc::clone(&pool), request);
         let were_free = [
             (
                 codes::REGISTER,
@@ -152,23 +211,30 @@ async fn register(pool: Arc<Pool>, request: Request) -> Reply {
 }
 
 async fn log_in(pool: Arc<Pool>, request: Request) -> Reply {
+    let (reply, _name) = log_in_as(pool, request).await;
+    reply
+}
+
+/// Also the name, if it is the right one.
+async fn log_in_as(pool: Arc<Pool>, request: Request) -> (Reply, Option<String>) {
     let checked = without_trace(|| {
         let request = Login::decode(request.body())?;
         check(request.username, request.password.is_empty())?;
         Ok::<_, Unfit>(request.username.to_owned())
     });
-    let username = match checked {
+    let name = match checked {
         Ok(checked) => checked,
-        Err(unfit) => return unfit.reply(),
+        Err(unfit) => return (unfit.reply(), None),
     };
-    let username = username.as_str();
+    let username = name.as_str();
     let outcome = ask(&pool, Wish::LogIn, request.into_body()).await;
-    reply(outcome, "the name is unknown or the password wrong", || {
+    let reply = reply(outcome, "the name is unknown or the password wrong", || {
         LoggedIn {
             username,
             password: (),
         }
-    })
+    });
+    (reply, (outcome == Outcome::Done).then_some(name))
 }
 
 /// A request that does not fit its message.

@@ -124,13 +124,8 @@ fn clerk(store: &Arc<dyn Store>) -> Result<Clerk<Hasher>, HashError> {
 }
 
 fn run(mut clerk: Clerk<Hasher>, queued: &Mutex<mpsc::Receiver<Job>>, cpus: &[usize]) {
-    if let Err(error) = background::step_back() {
-        tracing::warn!(%error, "a hash thread can't step back behind the shards and may disturb them");
-    }
-    if !cpus.is_empty()
-        && let Err(error) = background::keep_to(cpus)
-    {
-        tracing::warn!(%error, ?cpus, "a hash thread can't keep off the CPUs of the shards");
+    if let Err(error) = give_way(cpus) {
+        tracing::warn!(%error, ?cpus, "a hash thread can't give way to the shards and may disturb them");
     }
     let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
     while let Some(job) = next(queued, &waker) {
@@ -138,6 +133,16 @@ fn run(mut clerk: Clerk<Hasher>, queued: &Mutex<mpsc::Receiver<Job>>, cpus: &[us
         if !job.answer.is_closed() {
             work(&mut clerk, job);
         }
+    }
+}
+
+/// On CPUs of its own, a thread need not wait until nobody else wants them.
+fn give_way(cpus: &[usize]) -> std::io::Result<()> {
+    if cpus.is_empty() {
+        background::step_back()
+    } else {
+        background::keep_to(cpus)?;
+        background::be_nice()
     }
 }
 
