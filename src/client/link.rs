@@ -168,11 +168,8 @@ impl Link {
         };
         let has_unsent = !self.dialogue.unsent().is_empty();
         let ready = wait_for(stream, has_unsent, patience).map_err(ClientError::broken)?;
-        if ready.contains(PollFlags::OUT) {
-            let sent = unless_blocked(stream.write(self.dialogue.unsent()))?;
-            self.dialogue.sent(sent.unwrap_or(0));
-        }
-        // Errors and hang-ups are told by reading.
+        // First, since a server that closes may have said why, and to send would then fail. Errors
+        // and hang-ups are told by reading.
         if !(ready - PollFlags::OUT).is_empty() {
             match unless_blocked(stream.read(&mut self.buffer))? {
                 Some(0) => return Err(self.dialogue.handle_end()),
@@ -185,6 +182,10 @@ impl Link {
             if self.dialogue.has_heard() {
                 self.failed = 0;
             }
+        }
+        if ready.contains(PollFlags::OUT) {
+            let sent = unless_blocked(stream.write(self.dialogue.unsent()))?;
+            self.dialogue.sent(sent.unwrap_or(0));
         }
         self.dialogue.handle_timeout(self.started.elapsed())
     }

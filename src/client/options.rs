@@ -1,6 +1,7 @@
 //! How a client is to behave; the same for both clients.
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::backoff::Backoff;
@@ -17,8 +18,9 @@ pub struct Options {
     pub(super) in_flight_max: usize,
 }
 
-/// The shortest that anything can be waited for.
-const TIMEOUT_MIN: Duration = Duration::from_millis(1);
+/// The shortest and the longest that anything can be waited for: a millisecond and a year, which can
+/// be added to whatever a clock says.
+const WAIT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(365 * 24);
 
 impl Default for Options {
     fn default() -> Options {
@@ -42,10 +44,10 @@ impl Options {
     }
 
     /// How long to wait for a connection, for the server to take a request, and for each reply and
-    /// push; at least a millisecond.
+    /// push; at least a millisecond, at most a year.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Options {
-        self.timeout = timeout.max(TIMEOUT_MIN);
+        self.timeout = timeout.clamp(*WAIT.start(), *WAIT.end());
         self
     }
 
@@ -54,7 +56,7 @@ impl Options {
     /// answered within the time-out is the loss of the connection.
     #[must_use]
     pub fn heartbeat(mut self, every: Duration) -> Options {
-        self.heartbeat = Some(every.max(TIMEOUT_MIN));
+        self.heartbeat = Some(every.clamp(*WAIT.start(), *WAIT.end()));
         self
     }
 
@@ -89,5 +91,22 @@ impl Options {
     pub fn in_flight_max(mut self, requests: usize) -> Options {
         self.in_flight_max = requests.max(1);
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_time_is_too_short_to_be_waited_or_too_long_to_be_counted() {
+        for (given, kept) in [
+            (Duration::ZERO, *WAIT.start()),
+            (Duration::MAX, *WAIT.end()),
+        ] {
+            let options = Options::new().timeout(given).heartbeat(given);
+            assert_eq!(options.timeout, kept);
+            assert_eq!(options.heartbeat, Some(kept));
+        }
     }
 }

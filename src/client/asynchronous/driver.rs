@@ -148,10 +148,7 @@ impl Driver {
     }
 
     fn transfer(&mut self, stream: &TcpStream, ready: Ready) -> Result<(), ClientError> {
-        if ready.is_writable() && !self.dialogue.unsent().is_empty() {
-            let sent = unless_blocked(stream.try_write(self.dialogue.unsent()))?;
-            self.dialogue.sent(sent.unwrap_or(0));
-        }
+        // First, since a server that closes may have said why, and to send would then fail.
         if ready.is_readable() || ready.is_read_closed() || ready.is_error() {
             match unless_blocked(stream.try_read(&mut self.buffer))? {
                 Some(0) => return Err(self.dialogue.handle_end()),
@@ -164,6 +161,10 @@ impl Driver {
             if self.dialogue.has_heard() {
                 self.failed = 0;
             }
+        }
+        if ready.is_writable() && !self.dialogue.unsent().is_empty() {
+            let sent = unless_blocked(stream.try_write(self.dialogue.unsent()))?;
+            self.dialogue.sent(sent.unwrap_or(0));
         }
         Ok(())
     }
