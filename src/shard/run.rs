@@ -12,7 +12,9 @@
 //! armed that wakes it; it never relies on glommio's word that it is runnable. For glommio (0.12)
 //! takes an executor whose preemption timer has fired before it ran anything for idle, and sleeps
 //! although tasks are runnable, until the next event. So the shard yields by waking itself through
-//! its eventfd, and looks after its handlers every [`GUARD_US`].
+//! its eventfd, and looks after its handlers every [`GUARD_US`]. Where that very event has been seen
+//! and its task not been run, since the host has kept the core for long, a task that does nothing
+//! has the executor go round every [`KEEPER_US`]. It wakes no shard: what should have does.
 
 mod control;
 mod mailbox;
@@ -55,6 +57,10 @@ const SLEEP_US: u64 = 1000;
 
 /// How long a parked shard leaves handlers at work unattended, in microseconds; see above.
 const GUARD_US: u64 = 10_000;
+
+/// How often the executor goes round, whatever there is to do, in microseconds; see above. As long as
+/// glommio's preemption timer runs: the host has kept the core as long before it is needed.
+const KEEPER_US: u64 = 100_000;
 
 /// How often a shard that has come up looks whether the others have, in microseconds.
 const GATHER_US: u64 = 500;
@@ -132,6 +138,12 @@ pub(crate) async fn run<S: 'static>(
         idle_since_us: None,
         waits_since_us: None,
     };
+    // Ends when it is dropped.
+    let _keeper = glommio::spawn_local(async {
+        loop {
+            Timer::new(Duration::from_micros(KEEPER_US)).await;
+        }
+    });
     if !all_are_up(&runner.controls, runner.number).await {
         return Ok(shard.counters().clone());
     }
