@@ -34,6 +34,8 @@ pub struct Router<S> {
     on_close: Vec<Arc<CloseHook<S>>>,
     /// The codes whose requests carry secrets; few.
     secrets: Vec<u16>,
+    /// The codes whose asynchronous handlers are slow by design; few.
+    patient: Vec<u16>,
 }
 
 impl<S: 'static> Router<S> {
@@ -44,6 +46,7 @@ impl<S: 'static> Router<S> {
             on_open: Vec::new(),
             on_close: Vec::new(),
             secrets: Vec::new(),
+            patient: Vec::new(),
         }
     }
 
@@ -57,6 +60,20 @@ impl<S: 'static> Router<S> {
         if let Some(place) = self.table.get_mut(usize::from(code)) {
             *place = place.take().map(Handler::into_secret);
         }
+    }
+
+    /// However long the asynchronous handler of this code takes, that is not counted or logged as
+    /// slow: it waits by design, for work on another thread for example. A turn that it holds up is
+    /// slow all the same.
+    pub fn patient(&mut self, code: u16) {
+        if !self.is_patient(code) {
+            self.patient.push(code);
+        }
+    }
+
+    /// Whether the handler of this code is slow by design.
+    pub(crate) fn is_patient(&self, code: u16) -> bool {
+        self.patient.contains(&code)
     }
 
     /// Whether requests with this code carry secrets.
@@ -153,6 +170,7 @@ impl<S> Clone for Router<S> {
             on_open: self.on_open.clone(),
             on_close: self.on_close.clone(),
             secrets: self.secrets.clone(),
+            patient: self.patient.clone(),
         }
     }
 }

@@ -209,6 +209,14 @@ impl<S: 'static> ServerBuilder<S> {
         self
     }
 
+    /// However long the asynchronous handler of this code takes, that is not counted or logged as
+    /// slow: it waits by design.
+    #[must_use]
+    pub fn patient(mut self, code: u16) -> Self {
+        self.router.patient(code);
+        self
+    }
+
     /// Has REGISTER and LOGIN answered by these accounts.
     #[must_use]
     pub fn accounts(mut self, accounts: &Accounts) -> Self {

@@ -54,7 +54,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
                 connection.outbound.mark(mark, &mut self.spare);
             }
         });
-        if self.settings.is_slow(took_us) {
+        if self.settings.is_slow(took_us) && !self.router.is_patient(code) {
             self.recorder.count_slow(code);
             let peer = connection.peer;
             tracing::warn!(connection = %id, %peer, code, took_us, "a handler was slow");

@@ -169,8 +169,10 @@ impl Accounts {
     where
         Fut: Future<Output = Reply> + 'static,
     {
-        router.secret(codes::REGISTER);
-        router.secret(codes::LOGIN);
+        for code in [codes::REGISTER, codes::LOGIN] {
+            router.secret(code);
+            router.patient(code);
+        }
         let pool = Arc::clone(&self.pool);
         let register = move |_, request| register(Arc::clone(&pool), request);
         let were_free = [
