@@ -39,7 +39,7 @@
 //! #           Override::parse("shards.pin=false")?,
 //!         ],
 //!     )?;
-//!     let server = Server::builder_with_state(config, |_shard| State { sum: Cell::new(0) })
+//!     let server = Server::builder_with_state(config, |_local| State { sum: Cell::new(0) })
 //!         .handler(codes::PING, apps::ping)
 //!         // Synchronous: borrows the body, writes its reply in place, allocates nothing.
 //!         .handler(ADD, |state, context, body| {
@@ -70,6 +70,64 @@
 //!     Ok(())
 //! }
 //! ```
+//!
+//! # A push to another connection
+//!
+//! The state's factory is given a [`Local`]: a handler's way to other connections and other shards.
+//!
+//! ```
+//! use std::cell::Cell;
+//! use std::time::Duration;
+//!
+//! use corelane::client::Client;
+//! # use corelane::config::Override;
+//! use corelane::{Config, ConnectionId, Local, Reply, Server, apps};
+//!
+//! struct State {
+//!     local: Local<State>,
+//!     guest: Cell<Option<ConnectionId>>,
+//! }
+//!
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! #   let config = Config::load(
+//! #       None,
+//! #       &[
+//! #           Override::parse("server.listen=[\"127.0.0.1:0\"]")?,
+//! #           Override::parse("shards.count=1")?,
+//! #           Override::parse("shards.pin=false")?,
+//! #       ],
+//! #   )?;
+//!     let state = |local| State { local, guest: Cell::new(None) };
+//!     let server = Server::builder_with_state(config, state)
+//!         .on_open(|state, id| state.guest.set(Some(id)))
+//!         .handler(0, apps::ping)
+//!         .handler(1000, |state, _context, body| match state.guest.get() {
+//!             Some(id) => state.local.push(id, 2000, body).map_or_else(Reply::from, |()| Reply::none()),
+//!             None => Reply::none(),
+//!         })
+//!         .start()?;
+//!     let connect = || Client::connect(server.addresses()[0], Duration::from_secs(10));
+//!     let (mut first, mut latest) = (connect()?, connect()?);
+//!     latest.send(0, b"")?; // It has come in when that is answered.
+//!     assert_eq!(latest.receive()?.code, 0);
+//!     first.send(1000, b"for the latest guest")?;
+//!     assert_eq!(latest.receive()?.body, b"for the latest guest");
+//!     Ok(())
+//! }
+//! ```
+//!
+//! What belongs to which thread:
+//!
+//! | what | where | how it gets elsewhere |
+//! |---|---|---|
+//! | the state, `Local`, [`Shared`](handler::Shared) frames, asynchronous handlers | the shard's thread, on which the factory has made the state; neither is `Send` | not at all |
+//! | handlers and hooks | one copy for all shards: `Send + Sync`, called with the shard's own state | |
+//! | a pushed frame | moved to the connection's shard | a queue between two shards, bounded, without a lock |
+//! | a function of [`Local::run_on`] and [`Local::tell`], and its answer | moved to the shard and back: `Send` | the same queues |
+//! | [`ServerHandle`] | every thread | a bounded mailbox a shard |
+//!
+//! None of it waits for another shard, and what would be too much is refused at once. A function that
+//! runs on a shard holds that shard's core, as a synchronous handler does: keep it short.
 //!
 //! # Where things are
 //!

@@ -231,9 +231,6 @@ impl<I: Io, S: 'static> Shard<I, S> {
         self.see_to_errands();
         for completion in completions.drain(..) {
             self.complete(completion);
-            if self.desk.has_errands() {
-                self.carry_out_errands();
-            }
         }
         self.completions = completions;
         for id in deferred {
@@ -300,7 +297,12 @@ impl<I: Io, S: 'static> Shard<I, S> {
 
     fn complete(&mut self, completion: Completion<I::Socket, I::Received>) {
         match completion {
-            Completion::Received { id, result, more } => self.received(id, result, more),
+            Completion::Received { id, result, more } => {
+                self.received(id, result, more);
+                if self.desk.has_errands() {
+                    self.carry_out_errands();
+                }
+            }
             Completion::Sent { id, buffer, result } => self.sent(id, buffer, result),
             Completion::Handled { id, outcome } => self.handled(id, outcome),
             Completion::Accepted {
