@@ -68,12 +68,13 @@ impl<I: Io, S: 'static> Shard<I, S> {
             ));
         }
         let queued_bytes = connection.outbound.bytes();
-        if queued_bytes
-            > self
-                .settings
-                .queued_bytes_max()
-                .max(self.widest.queued_bytes)
-        {
+        // Pushes go as far as may be queued, and the last words come on top of that.
+        let pushed_bytes_max = match self.counters.pushes {
+            0 => 0,
+            _ => self.settings.outbound_bytes_max + self.settings.frame_bytes_max,
+        };
+        let most_bytes = self.settings.queued_bytes_max().max(pushed_bytes_max);
+        if queued_bytes > most_bytes.max(self.widest.queued_bytes) {
             return Err(format!("{queued_bytes} bytes are queued"));
         }
         if connection.decoder.held_bytes() >= HELD_BYTES_MAX

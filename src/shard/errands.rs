@@ -12,15 +12,9 @@ use super::Shard;
 use super::connection::Phase;
 use super::io::{Io, Message, Operation};
 use super::outbound::{Outbound, SpareBuffers};
+use super::settings::Settings;
 use crate::handler::{Answer, Asker, ConnectionId, Errand, Outcome, Run, RunError, Shared};
 use crate::metrics::CloseCause;
-
-/// Errands of the shard's own that are carried out in one turn: some hundred microseconds, where
-/// none of them is a function that takes long.
-const ERRANDS_PER_TURN: usize = 4096;
-
-/// Slots that a broadcast goes over in one turn: as many connections as a turn serves else.
-const SLOTS_PER_TURN: usize = 512;
 
 /// Messages of others that wait behind a broadcast, from which on it goes over more slots than that.
 const ARRIVED_MAX: usize = 4096;
@@ -66,10 +60,11 @@ impl<Socket> Lanes<Socket> {
 
     /// A turn begins.
     #[inline]
-    pub(super) fn begin_turn(&mut self) {
-        self.errands_left = ERRANDS_PER_TURN;
-        self.own.slots_left = SLOTS_PER_TURN;
-        self.others.slots_left = SLOTS_PER_TURN;
+    pub(super) fn begin_turn(&mut self, settings: &Settings) {
+        self.errands_left = settings.turn_errands_max.max(1);
+        let slots_max = settings.turn_slots_max.max(1);
+        self.own.slots_left = slots_max;
+        self.others.slots_left = slots_max;
         self.worked = false;
     }
 

@@ -226,7 +226,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
         self.counters.turns += 1;
         self.counters.completions += completions.len() as u64;
         self.note_backlog(completions.len() < COMPLETIONS_PER_TURN);
-        self.lanes.begin_turn();
+        self.lanes.begin_turn(&self.settings);
         self.look_at_others();
         self.see_to_errands();
         for completion in completions.drain(..) {
@@ -245,9 +245,10 @@ impl<I: Io, S: 'static> Shard<I, S> {
         let is_revising = self.revise() | self.go_on_with_census();
         self.see_to_timers();
         self.go_down();
-        self.accept_where_there_is_room();
         self.see_to_errands();
+        self.accept_where_there_is_room();
         self.start_sends();
+        self.ledger.charge_shared(self.desk.shared_bytes().get());
         Turn {
             worked: worked || is_revising || !self.deferred.is_empty() || self.is_on_errands(),
             wake_at_us: self.wake_at_us(),
@@ -532,7 +533,14 @@ impl<I: Io, S: 'static> Shard<I, S> {
             };
             connection.listed = false;
             if connection.outbound.is_ready() {
-                let buffer = connection.outbound.start_send(&mut self.spare);
+                let buffer = if connection.outbound.has_parts() {
+                    let buffer = connection.outbound.start_send_of_parts(&mut self.spare);
+                    let held_bytes = connection.memory_bytes();
+                    self.ledger.charge(&mut connection.charge, held_bytes);
+                    buffer
+                } else {
+                    connection.outbound.start_send()
+                };
                 self.counters.sends += 1;
                 self.io.submit(Operation::Send {
                     id,

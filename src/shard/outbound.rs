@@ -140,17 +140,18 @@ impl Outbound {
         !self.is_sending && self.bytes() > 0
     }
 
-    /// What is queued, to be sent now: everything, or its first parts. Call it where
-    /// [`Outbound::is_ready`].
+    /// Whether there are shared frames among what is queued.
     #[inline]
-    pub(super) fn start_send(&mut self, spare: &mut SpareBuffers) -> SendBuffer {
-        debug_assert!(self.is_ready());
+    pub(super) fn has_parts(&self) -> bool {
+        self.parts.is_some()
+    }
+
+    /// Everything that is queued, to be sent now; call it where [`Outbound::is_ready`] and there are
+    /// no parts.
+    #[inline]
+    pub(super) fn start_send(&mut self) -> SendBuffer {
+        debug_assert!(self.is_ready() && !self.has_parts());
         self.is_sending = true;
-        if self.parts.is_some()
-            && let Some(bytes) = self.take_parts(spare)
-        {
-            return SendBuffer { bytes, sent: 0 };
-        }
         let bytes = std::mem::take(&mut self.queued);
         self.ahead_bytes = bytes.len();
         self.ahead_memory_bytes = bytes.capacity();
@@ -161,7 +162,20 @@ impl Outbound {
         }
     }
 
+    /// The first parts of what is queued, to be sent now; call it where [`Outbound::is_ready`] and
+    /// there are parts. It changes what is held in memory.
     #[cold]
+    pub(super) fn start_send_of_parts(&mut self, spare: &mut SpareBuffers) -> SendBuffer {
+        debug_assert!(self.is_ready() && self.has_parts());
+        match self.take_parts(spare) {
+            Some(bytes) => {
+                self.is_sending = true;
+                SendBuffer { bytes, sent: 0 }
+            }
+            None => self.start_send(),
+        }
+    }
+
     fn take_parts(&mut self, spare: &mut SpareBuffers) -> Option<Outgoing> {
         self.list_queued(spare);
         let mut parts = self.parts.take()?;
@@ -303,6 +317,14 @@ mod tests {
         prop::collection::vec(step, 0..200)
     }
 
+    fn start_send(outbound: &mut Outbound, spare: &mut SpareBuffers) -> SendBuffer {
+        if outbound.has_parts() {
+            outbound.start_send_of_parts(spare)
+        } else {
+            outbound.start_send()
+        }
+    }
+
     proptest! {
         /// Against one long queue of bytes.
         #[test]
@@ -329,7 +351,7 @@ mod tests {
                     Step::Send => {
                         if outbound.is_ready() {
                             prop_assert!(in_flight.is_none(), "a second send in flight");
-                            in_flight = Some(outbound.start_send(&mut spare));
+                            in_flight = Some(start_send(&mut outbound, &mut spare));
                         }
                     }
                     Step::Complete(index) => {
@@ -385,7 +407,7 @@ mod tests {
         outbound.push_shared(&frame, &mut spare);
         let mut sends = Vec::new();
         while outbound.is_ready() {
-            let buffer = outbound.start_send(&mut spare);
+            let buffer = start_send(&mut outbound, &mut spare);
             let bytes = buffer.remaining().len();
             assert!(outbound.sent(buffer, bytes, &mut spare).is_none());
             let mut marks = 0;
@@ -412,7 +434,7 @@ mod tests {
         );
         let mut sends = Vec::new();
         while outbound.is_ready() {
-            let buffer = outbound.start_send(&mut spare);
+            let buffer = start_send(&mut outbound, &mut spare);
             sends.push(buffer.remaining().len());
             let bytes = buffer.remaining().len();
             assert!(outbound.sent(buffer, bytes, &mut spare).is_none());

@@ -41,8 +41,11 @@ pub struct Settings {
     pub turn_frames_max: u32,
     /// Bytes of one connection's frames from which on the rest waits for the next turn; at least 1.
     pub turn_bytes_max: usize,
-    /// Slots of connections that are brought in line with other settings in one turn; at least 1.
+    /// Slots of connections that are brought in line with other settings in one turn, and that a
+    /// broadcast goes over; at least 1.
     pub turn_slots_max: usize,
+    /// Errands of handlers that are carried out in one turn; at least 1.
+    pub turn_errands_max: usize,
     /// Asynchronous handlers at work at once.
     pub handlers_max: usize,
     /// What longer than this is slow, in microseconds: a handler, and a turn.
@@ -90,8 +93,12 @@ impl Settings {
 const TURN_FRAMES: u32 = 512;
 const TURN_BYTES: usize = 128 * 1024;
 
-/// Slots that are looked at in a turn after a reload: some ten microseconds.
+/// Slots that are looked at in a turn after a reload, which takes some ten microseconds, or that a
+/// broadcast goes over: as many connections as a turn serves else.
 const TURN_SLOTS: usize = 512;
+
+/// Errands in a turn: some hundred microseconds, where none of them is a function that takes long.
+const TURN_ERRANDS: usize = 4096;
 
 impl From<&Config> for Settings {
     fn from(config: &Config) -> Settings {
@@ -113,6 +120,7 @@ impl From<&Config> for Settings {
             turn_frames_max: TURN_FRAMES,
             turn_bytes_max: TURN_BYTES,
             turn_slots_max: TURN_SLOTS,
+            turn_errands_max: TURN_ERRANDS,
             handlers_max: config.handlers.async_per_shard as usize,
             slow_us: us_unless_off(config.handlers.slow_ms),
             reply_errors: config.protocol.errors == ErrorFrames::Reply,

@@ -6,6 +6,7 @@ use corelane::shard::{Message, Operation, SendBuffer};
 
 use crate::io::FakeIo;
 use crate::life::{Word, deadlines, due};
+use crate::mesh;
 use crate::network::{Armed, Closed, Counted, Link, Place, Send, Socket, is_clearly_more};
 
 /// A GOAWAY frame, in bytes.
@@ -171,7 +172,8 @@ impl FakeIo {
         let frames_bytes_max = self.high_bytes_widest - 1 + settings.frame_bytes_max;
         let is_drained = link.life.sent_before_drain.is_some();
         let goaway_bytes = if is_drained { GOAWAY_BYTES } else { 0 };
-        if bytes > frames_bytes_max + goaway_bytes {
+        let is_pushed = self.state.mesh.is_used();
+        if bytes > frames_bytes_max + goaway_bytes && !is_pushed {
             violations.add(format_args!("{id}: {bytes} bytes were queued"));
         }
     }
@@ -220,10 +222,12 @@ impl FakeIo {
     fn cancel_send(&mut self, id: ConnectionId) {
         let link = self.network.link_of(id);
         let (index, now_us) = (link, self.network.now_us);
+        let may_be_slow = self.may_be_slow(index);
         let link = &mut self.network.links[index];
         let flow = &self.state.flows.borrow()[index];
         let deadlines = deadlines(link, flow, &self.settings, None);
         link.life.write_timed_out = due(&deadlines, now_us) == [CloseCause::WriteTimeout];
+        link.life.may_outgrow |= may_be_slow;
         link.life.cancelled = true;
         // It may have completed, and the shard does not know yet.
         if let Some(send) = &mut link.send {
@@ -253,6 +257,7 @@ impl FakeIo {
     fn close(&mut self, socket: &Socket, reset: bool) {
         let violations = self.violations.clone();
         let at_limit = self.is_at_limit(socket.0);
+        let may_be_slow = reset && self.may_be_slow(socket.0);
         let closed = Closed {
             at_us: self.network.now_us,
             by: self.shard,
@@ -264,6 +269,7 @@ impl FakeIo {
             violations.add(format_args!("{:?}: closed with work in flight", link.id));
         }
         link.closed = Some(closed);
+        link.life.may_outgrow |= may_be_slow;
         link.destroyed = !link.inbound.is_empty();
         let was_let_in = link.id.is_some();
         for listener in &mut self.network.listeners[self.shard] {
@@ -271,6 +277,11 @@ impl FakeIo {
                 listener.full_until_us = 0;
             }
         }
+    }
+
+    /// Whether more may have been queued for a peer than may be, with what was pushed to it.
+    pub(crate) fn may_be_slow(&self, peer: usize) -> bool {
+        mesh::may_be_slow((&self.network, &self.state), &self.settings, peer)
     }
 
     /// Whether a peer's address had as many other connections in this turn as it may have.

@@ -108,6 +108,65 @@ pub(crate) fn judge_end(run: &mut Run) {
         judge_last_word(run, number);
     }
     judge_totals(run);
+    judge_mesh(run);
+}
+
+/// What was pushed and called for has come to what it had to.
+fn judge_mesh(run: &mut Run) {
+    let mesh = &run.state.mesh;
+    mesh.judge_end();
+    let let_in = run.network.links.iter().filter(|link| link.id.is_some());
+    assert_eq!(mesh.told(), let_in.count(), "hooks");
+    let total = |count: fn(&Counters) -> u64| -> u64 {
+        run.shards.iter().map(|shard| count(shard.counters())).sum()
+    };
+    assert_eq!(total(|c| c.errands_refused), mesh.refused(), "refused");
+    let (runs, panics) = mesh.runs();
+    assert_eq!(total(|c| c.runs), runs, "functions");
+    assert_eq!(total(|c| c.run_panics), panics, "panics of functions");
+    assert_eq!(
+        total(|c| c.hook_panics),
+        mesh.panics.get(),
+        "panics of hooks"
+    );
+    let mut stays = Vec::new();
+    for number in 0..run.peers.len() {
+        if stays_to_the_end(run, number) {
+            stays.push(number);
+        }
+    }
+    for number in stays {
+        let link = &run.network.links[number];
+        if let Some(id) = link.id {
+            let missing = run.state.mesh.missing(id, link.life.admitted_us);
+            assert!(
+                missing.is_empty(),
+                "peer {number} misses pushes {missing:?}"
+            );
+        }
+    }
+    let mesh = &run.state.mesh;
+    let (pushes, arrived) = (mesh.pushes.get(), mesh.pushes_arrived.get());
+    let stale = run.shards.iter().map(|shard| shard.counters().stale_pushes);
+    let accounted = arrived + stale.sum::<u64>();
+    assert!(accounted <= pushes, "{accounted} pushes of {pushes}");
+    let mut is_lossless = true;
+    for number in 0..run.peers.len() {
+        let was_let_in = run.network.links[number].id.is_some();
+        let is_whole = end_of(run, number) != End::CutShort && run.peers[number].is_good();
+        is_lossless &= !was_let_in || is_whole;
+    }
+    assert!(
+        !is_lossless || accounted == pushes,
+        "{accounted} pushes of {pushes}"
+    );
+}
+
+/// Whether a peer took everything and its connection was open until there was nothing left to do.
+fn stays_to_the_end(run: &mut Run, number: usize) -> bool {
+    let end = end_of(run, number);
+    let (link, peer) = (&run.network.links[number], &run.peers[number]);
+    end != End::CutShort && peer.is_good() && link.life.open_at_stop
 }
 
 /// How a connection ended, as far as its peer's replies depend on it.

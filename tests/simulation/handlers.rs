@@ -8,6 +8,7 @@ use std::task::{Context as TaskContext, Poll};
 use corelane::handler::{ConnectionId, Reply, Request, Router};
 use corelane::protocol::Reason;
 
+use crate::mesh;
 use crate::state::State;
 use crate::wire::u16_at;
 
@@ -43,9 +44,14 @@ pub(crate) mod code {
     /// An asynchronous one that panics before there is a future.
     pub(crate) const PANIC_AT_START: u16 = 1016;
     pub(crate) const UNKNOWN: u16 = 1017;
+    /// Does things that other connections and shards notice, and echoes.
+    pub(crate) const MESH: u16 = 1018;
+    pub(crate) const ASYNC_MESH: u16 = 1019;
+    /// What is pushed comes under this code.
+    pub(crate) const PUSHED: u16 = 1020;
 
     /// Those that have a handler.
-    pub(crate) const ALL: [u16; 19] = [
+    pub(crate) const ALL: [u16; 21] = [
         PING,
         ECHO,
         COUNT,
@@ -65,6 +71,8 @@ pub(crate) mod code {
         PANIC_HALFWAY,
         ASYNC_PANIC,
         PANIC_AT_START,
+        MESH,
+        ASYNC_MESH,
     ];
 }
 
@@ -81,13 +89,13 @@ pub(crate) fn error_text(body: &[u8]) -> String {
 }
 
 /// An asynchronous handler is at work for as long as this lives.
-struct AtWork {
+pub(crate) struct AtWork {
     state: Rc<State>,
     id: ConnectionId,
 }
 
 impl AtWork {
-    fn enter(state: &Rc<State>, request: &Request) -> AtWork {
+    pub(crate) fn enter(state: &Rc<State>, request: &Request) -> AtWork {
         state.enter(request.connection(), request.body(), true);
         AtWork {
             state: Rc::clone(state),
@@ -96,7 +104,7 @@ impl AtWork {
     }
 
     /// Waits for some random while.
-    fn nap(&self) -> Nap {
+    pub(crate) fn nap(&self) -> Nap {
         let (times, longest_us) = self.state.draw_naps();
         Nap {
             state: Rc::clone(&self.state),
@@ -113,7 +121,7 @@ impl Drop for AtWork {
     }
 }
 
-struct Nap {
+pub(crate) struct Nap {
     state: Rc<State>,
     times: usize,
     longest_us: u64,
@@ -147,6 +155,7 @@ pub(crate) fn router() -> Router<State> {
     sync_handlers(&mut router);
     failing_handlers(&mut router);
     async_handlers(&mut router);
+    mesh::add_to(&mut router);
     router
 }
 

@@ -112,6 +112,8 @@ pub(crate) struct Told {
     pub(crate) handlers_started: u64,
     pub(crate) handlers_finished: u64,
     pub(crate) late_replies: u64,
+    /// Those to connections that may have been closed as slow consumers, which shows later.
+    pub(crate) maybe_late_replies: u64,
 }
 
 /// How far a shard has been told to go down.

@@ -15,6 +15,7 @@ const QUIET_US: u64 = 1_000_000;
 
 /// Times and facts of a connection.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "they are independent facts")]
 pub(crate) struct Life {
     pub(crate) admitted_us: u64,
     /// When its last asynchronous handler was heard of.
@@ -25,6 +26,8 @@ pub(crate) struct Life {
     pub(crate) handling: Option<u16>,
     /// The same, when the shard was told to stop.
     pub(crate) cut_off: Option<u16>,
+    /// It was open when its shard was told to stop, and had nothing left to do.
+    pub(crate) open_at_stop: bool,
     /// Its send was cancelled: it is over.
     pub(crate) cancelled: bool,
     /// A reply came while less may be queued than before: it may have been too much.

@@ -17,6 +17,7 @@ pub(crate) fn settings(class: Class, rate: Option<Rate>, random: &mut Random) ->
     let frame_bytes_max = match class {
         Class::Large => 29_000,
         Class::Slow | Class::Hoarder | Class::Memory => random.between(64, 2_000),
+        Class::Mesh => random.one_of(&[64, 300, 2_000, 8_000, 29_000]),
         _ => random.one_of(&[64, 100, 300, 29_000]),
     };
     let outbound_high_bytes = match class {
@@ -33,7 +34,10 @@ pub(crate) fn settings(class: Class, rate: Option<Rate>, random: &mut Random) ->
         bad_frames_max: random.between(1, 5) as u32,
         outbound_low_bytes: random.between(1, outbound_high_bytes - 1),
         outbound_high_bytes,
-        outbound_bytes_max: outbound_high_bytes + frame_bytes_max,
+        outbound_bytes_max: match class {
+            Class::Mesh => outbound_high_bytes + random.one_of(&[1, 5, 1_000]) * frame_bytes_max,
+            _ => outbound_high_bytes + frame_bytes_max,
+        },
         memory_bytes_max: match class {
             Class::Memory => {
                 connection_bytes() * random.between(1, 4) + random.one_of(&[0, 100, 3_000])
@@ -53,7 +57,11 @@ pub(crate) fn settings(class: Class, rate: Option<Rate>, random: &mut Random) ->
         },
         turn_frames_max: random.one_of(&[1, 2, 5, 512]),
         turn_bytes_max: random.one_of(&[1, 100, 1_000, 128 * 1024]),
-        turn_slots_max: 512,
+        turn_slots_max: match class {
+            Class::Mesh => random.one_of(&[1, 2, 512]),
+            _ => 512,
+        },
+        turn_errands_max: random.one_of(&[1, 3, 512]),
         handlers_max: match class {
             Class::Overload => random.between(1, 3),
             _ => 1_000,
@@ -197,7 +205,7 @@ pub(crate) fn faults(class: Class, random: &mut Random) -> Faults {
     };
     faults.window_bytes = match class {
         Class::Slow | Class::Hoarder => random.between(1, 400),
-        Class::Memory => random.one_of(&[500, 1 << 20]),
+        Class::Memory | Class::Mesh => random.one_of(&[500, 1 << 20]),
         _ => random.one_of(&[50, 500, 1 << 20]),
     };
     faults.buffer_bytes = match class {

@@ -28,6 +28,7 @@ mod io;
 mod kernel;
 mod life;
 mod limits;
+mod mesh;
 mod model;
 mod network;
 mod peer;
@@ -185,6 +186,24 @@ fn other_settings_hold_from_then_on_and_close_nobody() {
     let unfinished = seen.0.iter().map(|outcome| outcome.unfinished_turns);
     let unfinished: u64 = unfinished.sum();
     assert!(seen.0.is_empty() || unfinished > 300, "{unfinished}");
+}
+
+#[test]
+fn whoever_is_pushed_to_gets_it_once_and_in_order() {
+    let seen = run_class(Class::Mesh, 300);
+    seen.has("pushes", |counters| counters.pushes);
+    seen.has("stale pushes", |counters| counters.stale_pushes);
+    seen.has("refused errands", |counters| counters.errands_refused);
+    seen.has("functions", |counters| counters.runs);
+    seen.has("panics of functions", |counters| counters.run_panics);
+    seen.has("panics of hooks", |counters| counters.hook_panics);
+    seen.has("short sends", |counters| counters.short_sends);
+    seen.has_ends(&[
+        CloseCause::SlowConsumer,
+        CloseCause::PeerClosed,
+        CloseCause::Reset,
+        CloseCause::Stop,
+    ]);
 }
 
 #[test]

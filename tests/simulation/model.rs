@@ -157,7 +157,7 @@ impl Model<'_> {
     fn request(&mut self, code: u16, body: &[u8]) {
         match code {
             code::PING => self.frame(code, Vec::new()),
-            code::ECHO => self.frame(code, body.to_vec()),
+            code::ECHO | code::MESH | code::ASYNC_MESH => self.frame(code, body.to_vec()),
             code::COUNT => {
                 self.counted += 1;
                 let mut reply = body[..4].to_vec();
@@ -267,10 +267,14 @@ impl Progress {
         expected: &Expected,
         reply_errors: bool,
         (code, body): (u16, &[u8]),
+        pushed: impl FnOnce(&[u8]) -> Result<(), String>,
     ) -> Result<(), String> {
         self.frames += 1;
         if let Some(word) = self.last_word {
             return Err(format!("code {code} and {body:?} after {word:?}"));
+        }
+        if code == code::PUSHED {
+            return pushed(body);
         }
         match Word::of(code, body) {
             Some(Word::GoAway) => {

@@ -161,6 +161,9 @@ impl Link {
     }
 }
 
+/// Longer lines of a trace are cut.
+const LINE_BYTES_MAX: usize = 200;
+
 /// Everything outside the shards.
 #[derive(Debug, Default)]
 pub(crate) struct Network {
@@ -189,7 +192,10 @@ impl Network {
 
     pub(crate) fn note(&mut self, line: impl FnOnce() -> String) {
         if let Some(trace) = &mut self.trace {
-            trace.push(format!("{:>9} {}", self.now_us, line()));
+            let mut line = format!("{:>9} {}", self.now_us, line());
+            // Pushed frames are long.
+            line.truncate(line.floor_char_boundary(LINE_BYTES_MAX));
+            trace.push(line);
         }
     }
 

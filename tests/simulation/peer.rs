@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use corelane::metrics::CloseCause;
 
+use crate::mesh::Mesh;
 use crate::model::{Expected, Progress};
 use crate::network::{Link, Network};
 use crate::random::Random;
@@ -233,8 +234,14 @@ impl Peer {
     }
 
     /// Judges what has been sent to it since it was asked last.
-    pub(crate) fn judge(&mut self, network: &Network, frame_bytes_max: usize, reply_errors: bool) {
-        let taken = &network.links[self.number].taken;
+    pub(crate) fn judge(
+        &mut self,
+        (network, mesh): (&Network, &Mesh),
+        frame_bytes_max: usize,
+        reply_errors: bool,
+    ) {
+        let link = &network.links[self.number];
+        let taken = &link.taken;
         if self.judged_bytes == taken.len() {
             return;
         }
@@ -245,8 +252,12 @@ impl Peer {
                 let Some((code, body)) = frame else {
                     return Ok(false);
                 };
+                let pushed = |body: &[u8]| {
+                    let id = link.id.ok_or("it was never let in")?;
+                    mesh.arrived(id, body)
+                };
                 self.progress
-                    .take(&self.expected, reply_errors, (code, &body))
+                    .take(&self.expected, reply_errors, (code, &body), pushed)
                     .map(|()| true)
             });
             match judged {

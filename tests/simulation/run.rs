@@ -181,7 +181,11 @@ impl Run {
     fn has_work(&mut self, number: usize) -> bool {
         let turn = self.turns[number];
         let is_woken = turn.wake_at_us.is_some_and(|at_us| at_us <= self.now_us);
-        turn.worked || is_woken || self.shards[number].io_mut().is_busy(&self.network)
+        let has_errands = self.shards[number].has_errands();
+        turn.worked
+            || is_woken
+            || has_errands
+            || self.shards[number].io_mut().is_busy(&self.network)
     }
 
     fn turn(&mut self, number: usize) {
@@ -332,6 +336,9 @@ fn shard(
         scenario.listeners,
         (**settings).clone(),
         router(),
-        |_local| Rc::clone(state),
+        |local| {
+            state.mesh.add_shard(local);
+            Rc::clone(state)
+        },
     )
 }

@@ -44,10 +44,12 @@ pub(crate) enum Class {
     Memory,
     /// Other settings while it runs, which else is of one of the classes above.
     Reload,
+    /// Handlers that push to connections of all shards, and have functions run there.
+    Mesh,
 }
 
 impl Class {
-    pub(crate) const ALL: [Class; 14] = [
+    pub(crate) const ALL: [Class; 15] = [
         Class::Calm,
         Class::Faulty,
         Class::Crowded,
@@ -62,6 +64,7 @@ impl Class {
         Class::Drain,
         Class::Memory,
         Class::Reload,
+        Class::Mesh,
     ];
 }
 
@@ -119,14 +122,14 @@ impl Scenario {
             _ => Vec::new(),
         };
         let shards = match class {
-            Class::Reload => random.one_of(&[1, 2, 2, 3]),
+            Class::Reload | Class::Mesh => random.one_of(&[1, 2, 2, 3]),
             Class::Slow | Class::Overload | Class::Large => 1,
             Class::Balanced => random.between(2, 3),
             _ => random.one_of(&[1, 1, 2, 3]),
         };
         let listeners = random.between(1, 2);
         let (peers_min, peers_max) = match class {
-            Class::Crowded | Class::Balanced | Class::Reload => (4, 12),
+            Class::Crowded | Class::Balanced | Class::Reload | Class::Mesh => (4, 12),
             Class::Large => (1, 3),
             Class::Memory => (3, 10),
             _ => (1, 6),
@@ -225,7 +228,7 @@ fn scripts(
     };
     let addresses = random.between(1, 4);
     let returns_percent = match class {
-        Class::Crowded | Class::Balanced | Class::Memory => 40,
+        Class::Crowded | Class::Balanced | Class::Memory | Class::Mesh => 40,
         _ => 0,
     };
     let busy_shard = random.between(0, shards - 1);
@@ -307,7 +310,7 @@ fn script(class: Class, peer: usize, settings: &Settings, random: &mut Random) -
         _ => random.one_of(&[0, 10, 300]),
     };
     let is_sleepy = match class {
-        Class::Slow | Class::Hoarder => random.percent(60),
+        Class::Slow | Class::Hoarder | Class::Mesh => random.percent(60),
         _ => random.percent(20),
     };
     Script {

@@ -11,6 +11,7 @@ use corelane::handler::ConnectionId;
 use corelane::shard::Settings;
 
 use crate::handlers::code;
+use crate::mesh::Mesh;
 use crate::model;
 use crate::random::Random;
 use crate::rate::{Bucket, PatientBucket, Rate};
@@ -37,6 +38,8 @@ pub(crate) struct Flow {
     requests: Vec<model::Request>,
     /// Bytes that the shard knows to have been sent to it.
     pub(crate) sent_bytes: usize,
+    /// The latest turn in which it was told of some, and how many they were before.
+    sent_before: (u64, usize),
     /// The last request that a handler got.
     handled: Option<usize>,
     /// An asynchronous handler got it.
@@ -65,6 +68,7 @@ impl Flow {
         Flow {
             requests,
             sent_bytes: 0,
+            sent_before: (0, 0),
             handled: None,
             handled_async: false,
             at_work: false,
@@ -85,6 +89,29 @@ impl Flow {
         let handled = self.handled.filter(|_| !self.handled_async)?;
         let answered_bytes = self.requests[handled].after_bytes;
         Some(answered_bytes.saturating_sub(self.sent_bytes))
+    }
+
+    /// The shard is told that so many more bytes were sent.
+    pub(crate) fn sent(&mut self, turn: u64, bytes: usize) {
+        if self.sent_before.0 != turn {
+            self.sent_before = (turn, self.sent_bytes);
+        }
+        self.sent_bytes += bytes;
+    }
+
+    /// Bytes that were sent as far as the shard knew when this turn began.
+    pub(crate) fn sent_bytes_before(&self, turn: u64) -> usize {
+        match self.sent_before {
+            (latest, bytes) if latest == turn => bytes,
+            _ => self.sent_bytes,
+        }
+    }
+
+    /// Bytes that the replies to everything that the peer sends have at most: no text of the shard's
+    /// own has a hundred.
+    pub(crate) fn all_bytes_max(&self) -> usize {
+        let bytes_min = self.requests.last().map_or(0, |last| last.after_bytes);
+        bytes_min + 100 * self.requests.len()
     }
 
     /// Bytes that the replies to what synchronous handlers got have at least.
@@ -181,6 +208,7 @@ pub(crate) struct State {
     rules: RefCell<Vec<(Rc<Settings>, Option<Rate>)>>,
     /// Out of a hundred handlers.
     long_naps_percent: u64,
+    pub(crate) mesh: Mesh,
 }
 
 #[derive(Debug)]
@@ -192,14 +220,16 @@ struct Seen {
 
 impl State {
     pub(crate) fn new(
-        random: Random,
+        mut random: Random,
         flows: Vec<Flow>,
         (settings, rate): (&Rc<Settings>, Option<Rate>),
         shards: usize,
         long_naps_percent: u64,
     ) -> State {
+        let violations = Violations::default();
         State {
-            violations: Violations::default(),
+            mesh: Mesh::new(violations.clone(), random.fork()),
+            violations,
             now_us: Cell::new(0),
             turn: Cell::new(0),
             flows: RefCell::new(flows),

@@ -73,6 +73,7 @@ impl Stream<'_> {
             _ if has_trouble && random.percent(30) => random.one_of(&FATAL),
             Class::Slow | Class::Hoarder | Class::Memory if random.percent(60) => code::AMPLIFY,
             Class::Large if random.percent(50) => code::ASYNC_ECHO,
+            Class::Mesh if random.percent(60) => random.one_of(&[code::MESH, code::ASYNC_MESH]),
             _ => random.one_of(&HARMLESS),
         };
         let code = if has_trouble && random.percent(30) {

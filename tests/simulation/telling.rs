@@ -55,11 +55,14 @@ impl Run {
 
     /// From here on, the shard answers no requests.
     fn remember_stop(&mut self, number: usize) {
-        for link in &mut self.network.links {
+        for (link, peer) in self.network.links.iter_mut().zip(&self.peers) {
             let is_over =
                 link.closed.is_some() || link.broken_told.is_some() || link.life.cancelled;
             if link.is_of(number) && !is_over {
                 link.life.cut_off = link.life.handling;
+                link.life.open_at_stop = link.shutdown_us.is_none()
+                    && link.life.ended.is_none()
+                    && !peer.is_at_its_end(link);
             }
         }
     }

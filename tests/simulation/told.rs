@@ -82,7 +82,7 @@ impl FakeIo {
                         link.life.progress_us = now_us;
                         self.told.sent_bytes += *bytes as u64;
                         self.told.short_sends += u64::from(rest_bytes > 0);
-                        self.state.flows.borrow_mut()[index].sent_bytes += bytes;
+                        self.state.flows.borrow_mut()[index].sent(turn, *bytes);
                     }
                     Err(Failure::Cancelled) => {}
                     Err(_) => link.broken_told = Some(turn),
@@ -91,6 +91,7 @@ impl FakeIo {
             Completion::Handled { id, .. } => {
                 self.told.handlers_finished += 1;
                 let index = self.network.link_of(*id);
+                let may_be_slow = self.may_be_slow(index);
                 let may_have_reply = self.state.flows.borrow()[index].may_have_reply();
                 let link = &mut self.network.links[index];
                 link.life.handling = None;
@@ -102,6 +103,7 @@ impl FakeIo {
                     || link.broken_told.is_some()
                     || link.life.cancelled;
                 self.told.late_replies += u64::from(is_late);
+                self.told.maybe_late_replies += u64::from(!is_late && may_be_slow);
             }
         }
     }
