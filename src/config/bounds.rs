@@ -72,6 +72,11 @@ pub const SLOW_MS: RangeInclusive<u64> = 0..=60_000;
 /// `handlers.async_per_shard`, handlers at work at once.
 pub const ASYNC_PER_SHARD: RangeInclusive<u64> = 1..=u32::MAX as u64;
 
+/// `topics.per_connection`, `topics.per_shard` and `topics.distinct_per_shard`:
+/// at least the one without which there is no use in topics, and beyond the
+/// largest, the subscriptions alone would take gigabytes.
+pub const SUBSCRIPTIONS: RangeInclusive<u64> = 1..=100_000_000;
+
 /// `process.respawn_max_ms`, milliseconds: not so short that a worker which
 /// can't live takes a core, and up to an hour.
 pub const RESPAWN_MAX_MS: RangeInclusive<u64> = 100..=3_600_000;

@@ -3,14 +3,17 @@
 
 use super::Config;
 
-/// Keys that a running server has built upon: its sockets, its shards, its user, its log, its accounts. Every
-/// other key can change while it runs.
-const FIXED: [&str; 16] = [
+/// Keys that a running server has built upon: its sockets, its shards and what they hold, its user,
+/// its log, its accounts. Every other key can change while it runs.
+const FIXED: [&str; 19] = [
     "server.listen",
     "server.backlog",
     "shards.count",
     "shards.cpus",
     "shards.pin",
+    "topics.per_connection",
+    "topics.per_shard",
+    "topics.distinct_per_shard",
     "process.mode",
     "process.daemon",
     "process.pid_file",

@@ -302,7 +302,7 @@ mod tests {
             &format!("1:2: unknown section limit; {hint}"),
         );
         let hint = "the sections are server, shards, protocol, limits, timeouts, flood, outbound, \
-                    handlers, process, log, admin, accounts";
+                    handlers, topics, process, log, admin, accounts";
         refuses("[tls]", &format!("1:2: unknown section tls; {hint}"));
         refuses(
             "'a.b' = 99999999999999999999",

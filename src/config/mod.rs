@@ -46,7 +46,7 @@ pub use error::{ConfigError, Place};
 pub use overrides::Override;
 pub use sections::{
     AccountStore, Accounts, Admin, ErrorFrames, Flood, Handlers, Limits, Log, LogFormat, Outbound,
-    Process, ProcessMode, Protocol, Server, Timeouts,
+    Process, ProcessMode, Protocol, Server, Timeouts, Topics,
 };
 pub use shards::{Accept, CpuChoice, ShardCount, Shards};
 
@@ -72,6 +72,8 @@ pub struct Config {
     pub outbound: Outbound,
     /// The code that answers messages.
     pub handlers: Handlers,
+    /// Who may subscribe to how much.
+    pub topics: Topics,
     /// Master and worker, and what the operating system sees of them.
     pub process: Process,
     /// What is written down, how and where.

@@ -95,6 +95,15 @@ pub(super) const RULES: &[Rule] = &[
     number("handlers.async_per_shard", &bounds::ASYNC_PER_SHARD, |c| {
         c.handlers.async_per_shard.into()
     }),
+    number("topics.per_connection", &bounds::SUBSCRIPTIONS, |c| {
+        c.topics.per_connection.into()
+    }),
+    number("topics.per_shard", &bounds::SUBSCRIPTIONS, |c| {
+        c.topics.per_shard.into()
+    }),
+    number("topics.distinct_per_shard", &bounds::SUBSCRIPTIONS, |c| {
+        c.topics.distinct_per_shard.into()
+    }),
     words("process.mode", r#""single" or "supervised""#),
     words("process.daemon", "true or false"),
     words(
@@ -228,7 +237,7 @@ mod tests {
         let all: Vec<_> = sections().collect();
         let expected = [
             "server", "shards", "protocol", "limits", "timeouts", "flood", "outbound", "handlers",
-            "process", "log", "admin", "accounts",
+            "topics", "process", "log", "admin", "accounts",
         ];
         assert_eq!(all, expected);
         let of_flood: Vec<_> = keys_of("flood").collect();

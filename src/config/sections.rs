@@ -180,6 +180,31 @@ impl Default for Handlers {
     }
 }
 
+/// `[topics]`: who may subscribe to how much.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Topics {
+    /// Topics that one connection may have subscribed to at once. Default 100;
+    /// 1 to 100,000,000.
+    pub per_connection: u32,
+    /// Subscriptions that the connections of a shard may have together.
+    /// Default 1,000,000; 1 to 100,000,000.
+    pub per_shard: u32,
+    /// Different topics that the connections of a shard may have subscribed to
+    /// at once. Default 100,000; 1 to 100,000,000.
+    pub distinct_per_shard: u32,
+}
+
+impl Default for Topics {
+    fn default() -> Self {
+        Self {
+            per_connection: 100,
+            per_shard: 1_000_000,
+            distinct_per_shard: 100_000,
+        }
+    }
+}
+
 /// `[process]`: master and worker, and what the operating system sees of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
