@@ -1,6 +1,7 @@
 //! The handlers that ship with corelane. They are written on the public handler API, for any state.
 
 pub mod accounts;
+pub mod topics;
 
 use crate::handler::{Context, Reply};
 use crate::protocol::Reason;

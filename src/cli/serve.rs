@@ -6,6 +6,7 @@ use std::path::Path;
 
 use clap::Args;
 use corelane::apps::accounts::Accounts;
+use corelane::apps::topics::Topics;
 use corelane::config::{Config, Override, ProcessMode};
 use corelane::process::control::{ControlThread, Stage, Superior};
 use corelane::process::listeners::PassedOn;
@@ -119,8 +120,8 @@ pub(super) fn start(
     };
     identity::take_on(&config.process).map_err(Failure::run)?;
     let accounts = accounts(&config)?;
-    let server: ServerBuilder<()> = Server::builder(config).listeners(sockets);
-    let mut server = server
+    let mut server = with_topics(config)
+        .listeners(sockets)
         .handler(codes::PING, apps::ping)
         .handler(codes::ECHO, apps::echo)
         // Also where nobody answers them.
@@ -144,6 +145,25 @@ pub(super) fn start(
 fn accounts(config: &Config) -> Result<Option<Accounts>, Failure> {
     let cpus = spare_cpus(config).map_err(start_failure)?;
     Accounts::start(&config.accounts, &cpus).map_err(Failure::run)
+}
+
+/// What the handlers of one shard share.
+struct State {
+    topics: Topics<State>,
+}
+
+impl AsRef<Topics<State>> for State {
+    fn as_ref(&self) -> &Topics<State> {
+        &self.topics
+    }
+}
+
+fn with_topics(config: Config) -> ServerBuilder<State> {
+    let limits = config.topics.clone();
+    let state = move |local| State {
+        topics: Topics::new(local, limits.clone()),
+    };
+    Server::builder_with_state(config, state).topics()
 }
 
 fn start_failure(error: StartError) -> Failure {

@@ -17,6 +17,7 @@ use super::handle::ServerHandle;
 use super::listeners;
 use super::placement::{PlacementError, place};
 use crate::apps::accounts::{Accounts, Sessions};
+use crate::apps::topics::{self, Topics};
 use crate::config::{Config, ConfigError, Limits};
 use crate::handler::{ConnectionId, Context, Local, Reply, Request, Router, panic};
 use crate::metrics::latency::Codes;
@@ -233,6 +234,18 @@ impl<S: 'static> ServerBuilder<S> {
         sessions: impl Fn(&S) -> &Sessions + Clone + Send + Sync + 'static,
     ) -> Self {
         let taken = accounts.serve_with_sessions(&mut self.router, sessions);
+        self.duplicate = self.duplicate.or(taken);
+        self
+    }
+
+    /// Has SUBSCRIBE, UNSUBSCRIBE and PUBLISH answered by the topics that the state of each shard
+    /// holds: see [`topics`].
+    #[must_use]
+    pub fn topics(mut self) -> Self
+    where
+        S: AsRef<Topics<S>>,
+    {
+        let taken = topics::serve(&mut self.router);
         self.duplicate = self.duplicate.or(taken);
         self
     }
