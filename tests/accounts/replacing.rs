@@ -28,9 +28,10 @@ fn an_old_worker_and_a_new_one_share_the_accounts() {
         let lines = [mode, PATH, DRAIN, "accounts.hash_threads = 2"];
         running.site.configure(&lines);
         running.site.succeed(&["reload", "-c", "corelane.toml"]);
+        // From then on, the old one takes nobody.
+        let late = news.iter().find(|registered| registered.drains).unwrap();
         let mut of_new = of_another_worker(&running, old);
         assert_eq!(try_login(&mut of_new, &before.name, "x"), Came::Done);
-        let late = news.iter().find(|registered| registered.drains).unwrap();
         assert_eq!(try_register(&mut of_new, "new", "x"), Came::Done);
         assert_eq!(try_register(&mut of_new, &late.name, "y"), Came::Rejected);
         assert_eq!(try_login(&mut of_new, &late.name, "x"), Came::Done);
