@@ -74,7 +74,7 @@ impl Sums {
             sums.deferrals += counters.deferrals;
             sums.memory_pauses += counters.memory_pauses;
             sums.buffers_exhausted += counters.buffers_exhausted;
-            sums.overloaded += counters.overloaded;
+            sums.overloaded += counters.overloaded_total();
             sums.handler_panics += counters.handler_panics;
             sums.late_replies += counters.late_replies;
             sums.slow_turns += counters.slow_turns;

@@ -130,6 +130,8 @@ pub struct Counters {
     pub buffers_exhausted: u64,
     /// Requests that were turned away because too many handlers were at work.
     pub overloaded: u64,
+    /// Requests that handlers themselves answered with OVERLOADED.
+    pub overloaded_by_handlers: u64,
     /// Panics of handlers.
     pub handler_panics: u64,
     /// Frames that handlers and others pushed, and that were queued for their connections.
@@ -165,6 +167,11 @@ pub const BAD_FRAMES: [Reason; 4] = [
 ];
 
 impl Counters {
+    /// Requests that were answered with OVERLOADED, whoever decided so.
+    pub fn overloaded_total(&self) -> u64 {
+        self.overloaded + self.overloaded_by_handlers
+    }
+
     /// Connections closed for this cause.
     pub fn closed(&self, cause: CloseCause) -> u64 {
         self.closed[cause as usize]

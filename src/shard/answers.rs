@@ -56,7 +56,7 @@ impl Answers<'_> {
                 None
             }
             Content::Error { reason, text } => {
-                self.counters.overloaded += u64::from(reason == Reason::Overloaded);
+                self.counters.overloaded_by_handlers += u64::from(reason == Reason::Overloaded);
                 self.error(out, code, reason, &text)
             }
             Content::TooLong { body_bytes } => self.too_long(out, code, body_bytes),

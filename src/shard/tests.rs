@@ -1,11 +1,13 @@
 //! What the simulation's model does not single out, step by step.
 
 use std::num::NonZeroU32;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
 
 use super::ending::CLOSE_US;
 use super::*;
 use crate::config::Config;
-use crate::handler::Reply;
+use crate::handler::{PushError, Reply, RunError};
 use crate::protocol::{codes, encode};
 
 /// Does nothing by itself; keeps what it was asked for.
@@ -14,7 +16,10 @@ struct Still {
     completions: Vec<Completion<(), Vec<u8>>>,
     asked: Vec<String>,
     wiped: Vec<Vec<u8>>,
+    sends: Vec<SendBuffer>,
     somebody_waits: bool,
+    /// The other shards have ended.
+    others_are_gone: bool,
 }
 
 impl Io for Still {
@@ -25,12 +30,19 @@ impl Io for Still {
         false
     }
 
+    fn is_gone(&self, _shard: u16) -> bool {
+        self.others_are_gone
+    }
+
     fn somebody_waits(&self, _listener: usize) -> bool {
         self.somebody_waits
     }
 
     fn submit(&mut self, operation: Operation<'_, ()>) {
         self.asked.push(format!("{operation:?}"));
+        if let Operation::Send { buffer, .. } = operation {
+            self.sends.push(buffer);
+        }
     }
 
     fn wipe(&mut self, received: Vec<u8>) {
@@ -452,4 +464,87 @@ fn a_slice_with_a_secret_in_it_is_wiped_however_it_ends() {
     // Behind a handler at work, whatever it is.
     let secret = frame(7, b"secret");
     assert_eq!(wiped(&[&secret, &echo]), [true; 2]);
+}
+
+/// Who waits for an answer of a shard that has ended, or ends meanwhile, is told.
+#[test]
+fn calls_of_a_shard_that_ends_are_answered() {
+    let settings = Settings::from(&Config::default());
+    let mut local = None;
+    let mut shard = Shard::new(
+        Still::default(),
+        (0, Arc::new(Loads::new(2))),
+        1,
+        settings,
+        Router::<()>::new(),
+        |its| {
+            local = Some(its);
+            Rc::new(())
+        },
+    );
+    let local = local.unwrap();
+    let mut context = Context::from_waker(Waker::noop());
+    let mut before = local.run_on(1, |()| 1);
+    shard.turn(0);
+    assert_eq!((asked(&shard, "Tell"), shard.calls()), (1, 1));
+    assert!(Pin::new(&mut before).poll(&mut context).is_pending());
+    let mut meanwhile = local.run_on(1, |()| 2);
+    shard.io.others_are_gone = true;
+    assert!(shard.turn(1).worked);
+    for call in [&mut before, &mut meanwhile] {
+        let answer = Pin::new(call).poll(&mut context);
+        assert_eq!(answer, Poll::Ready(Err(RunError::Gone)));
+    }
+    assert_eq!((asked(&shard, "Tell"), shard.calls()), (1, 0));
+    let to = ConnectionId {
+        shard: 1,
+        slot: 0,
+        generation: 0,
+    };
+    assert_eq!(local.push(to, 1, b"known by now"), Err(PushError::Gone));
+    assert_eq!(local.tell(1, |()| {}), Err(RunError::Gone));
+    let own = local.run_on(0, |()| 3);
+    shard.turn(2);
+    assert_eq!(pin!(own).poll(&mut context), Poll::Ready(Ok(3)));
+    shard.audit().unwrap();
+}
+
+/// Whoever is pushed to and sends nothing is idle by its own last word, and a reply that it takes
+/// counts all the same.
+#[test]
+fn pushes_do_not_put_off_the_idle_time_out() {
+    const IDLE_US: u64 = 1_000_000;
+    let settings = Settings {
+        idle_us: Some(IDLE_US),
+        first_frame_us: None,
+        ..Settings::from(&Config::default())
+    };
+    let mut local = None;
+    let mut shard = Shard::new(
+        Still::default(),
+        (0, Arc::new(Loads::new(1))),
+        1,
+        settings,
+        Router::<()>::new(),
+        |its| {
+            local = Some(its);
+            Rc::new(())
+        },
+    );
+    let local = local.unwrap();
+    shard.turn(0);
+    accept(&mut shard, "10.0.0.1:1", 0);
+    let id = shard.connections.ids().next().unwrap();
+    for now_us in (100_000..IDLE_US).step_by(100_000) {
+        local.push(id, 1000, b"news").unwrap();
+        shard.turn(now_us);
+        let buffer = shard.io.sends.pop().unwrap();
+        let result = Ok(buffer.remaining().len());
+        let sent = Completion::Sent { id, buffer, result };
+        shard.io.completions.push(sent);
+        shard.turn(now_us);
+        assert_eq!(asked(&shard, "ShutdownSend"), 0);
+    }
+    shard.turn(IDLE_US + 2 * timer::TICK_US);
+    assert_eq!(asked(&shard, "Send"), 10, "nine pushes, and the last word");
 }

@@ -81,7 +81,7 @@ fn beyond_the_queue_the_answer_is_overloaded_at_once() {
         assert_eq!(came(peer), Came::Rejected);
     }
     server.handle().stop();
-    assert_eq!(server.wait().unwrap()[0].overloaded, 3);
+    assert_eq!(server.wait().unwrap()[0].overloaded_by_handlers, 3);
 }
 
 #[test]
@@ -96,5 +96,5 @@ fn a_store_that_others_are_at_is_overloaded() {
     );
     assert_eq!(came(&mut peer), Came::Overloaded);
     server.handle().stop();
-    assert_eq!(server.wait().unwrap()[0].overloaded, 1);
+    assert_eq!(server.wait().unwrap()[0].overloaded_by_handlers, 1);
 }

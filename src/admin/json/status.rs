@@ -160,7 +160,7 @@ impl Status {
             closes: Named(closes.to_vec()),
             bad_frames: Named(bad.to_vec()),
             drops: Drops {
-                overloaded: sum(&|all| all.overloaded),
+                overloaded: sum(&|all| all.overloaded_total()),
                 late_replies: sum(&|all| all.late_replies),
                 stale_completions: sum(&|all| all.stale_completions),
                 buffers_exhausted: sum(&|all| all.buffers_exhausted),
