@@ -77,7 +77,6 @@
 //!
 //! ```
 //! use std::cell::Cell;
-//! use std::time::Duration;
 //!
 //! use corelane::client::Client;
 //! # use corelane::config::Override;
@@ -106,12 +105,11 @@
 //!             None => Reply::none(),
 //!         })
 //!         .start()?;
-//!     let connect = || Client::connect(server.addresses()[0], Duration::from_secs(10));
+//!     let connect = || Client::options().push_code(2000).connect(server.addresses()[0]);
 //!     let (mut first, mut latest) = (connect()?, connect()?);
-//!     latest.send(0, b"")?; // It has come in when that is answered.
-//!     assert_eq!(latest.receive()?.code, 0);
-//!     first.send(1000, b"for the latest guest")?;
-//!     assert_eq!(latest.receive()?.body, b"for the latest guest");
+//!     latest.request(0, b"")?; // It has come in when that is answered.
+//!     first.tell(1000, b"for the latest guest")?; // No reply will come.
+//!     assert_eq!(latest.push()?.body, b"for the latest guest");
 //!     Ok(())
 //! }
 //! ```

@@ -104,6 +104,8 @@ fn each_cause_is_logged_once_with_peer_and_connection() {
         "shards.count=2",
         "log.level=debug",
         "log.format=json",
+        // What a busy host makes slow is not to be told in between.
+        "handlers.slow_ms=60000",
         "limits.connections_per_ip=1",
         "flood.frames_per_second=1",
         "flood.burst=2000",
