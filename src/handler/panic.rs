@@ -22,6 +22,8 @@ pub(crate) struct Panicked {
 
 thread_local! {
     static INSIDE: Cell<bool> = const { Cell::new(false) };
+    /// Whether there is a report: the next one has a destructor, which makes looking at it dear.
+    static REPORTED: Cell<bool> = const { Cell::new(false) };
     static REPORT: RefCell<Option<Panicked>> = const { RefCell::new(None) };
 }
 
@@ -33,6 +35,7 @@ pub(crate) fn keep_reports() {
         std::panic::set_hook(Box::new(move |info| {
             if INSIDE.get() {
                 REPORT.set(Some(report(info)));
+                REPORTED.set(true);
             } else {
                 former(info);
             }
@@ -46,11 +49,13 @@ pub(crate) fn caught<T>(work: impl FnOnce() -> T) -> Result<T, Panicked> {
     // shard ends, or to the shard's state, whose own author decides what may panic.
     let before = INSIDE.replace(true);
     // A panic that a handler caught itself may have left its report.
-    REPORT.set(None);
+    if REPORTED.get() {
+        drop(take_report());
+    }
     let result = catch_unwind(AssertUnwindSafe(work));
     INSIDE.set(before);
     result.map_err(|payload| {
-        let report = REPORT.take().unwrap_or_else(|| Panicked {
+        let report = take_report().unwrap_or_else(|| Panicked {
             message: message_of(payload.as_ref()),
             backtrace: String::new(),
         });
@@ -58,6 +63,12 @@ pub(crate) fn caught<T>(work: impl FnOnce() -> T) -> Result<T, Panicked> {
         let _ = catch_unwind(AssertUnwindSafe(|| drop(payload)));
         report
     })
+}
+
+#[cold]
+fn take_report() -> Option<Panicked> {
+    REPORTED.set(false);
+    REPORT.take()
 }
 
 fn report(info: &PanicHookInfo<'_>) -> Panicked {

@@ -206,12 +206,12 @@ impl Outbound {
     ) -> Option<SendBuffer> {
         buffer.sent += taken_bytes;
         self.ahead_bytes -= taken_bytes;
-        if buffer.remaining().is_empty() {
-            self.is_sending = false;
-            self.let_go(buffer, spare);
-            return None;
+        if buffer.sent < buffer.bytes.len() {
+            return Some(buffer);
         }
-        Some(buffer)
+        self.is_sending = false;
+        self.let_go(buffer, spare);
+        None
     }
 
     /// The send in flight has come back and there will be no other.
@@ -224,9 +224,12 @@ impl Outbound {
 
     #[inline]
     fn let_go(&mut self, buffer: SendBuffer, spare: &mut SpareBuffers) {
-        self.ahead_memory_bytes -= buffer.bytes.memory_bytes();
-        if let Outgoing::Own(bytes) = buffer.bytes {
-            spare.give(bytes);
+        match buffer.bytes {
+            Outgoing::Own(bytes) => {
+                self.ahead_memory_bytes -= bytes.capacity();
+                spare.give(bytes);
+            }
+            Outgoing::Shared(frame) => drop(frame),
         }
     }
 
