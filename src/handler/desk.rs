@@ -19,8 +19,9 @@ pub(crate) const ERRANDS_MAX: usize = 128 * 1024;
 /// a row that push it.
 pub(crate) const ERRAND_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// Messages to other shards among what waits: as many as a queue between two shards holds at most.
-pub(crate) const ERRAND_MESSAGES_MAX: usize = 1024;
+/// Messages to other shards among what waits: some times what a queue between two shards holds, since
+/// what a turn's handlers ask for is passed on when all of them have been called.
+pub(crate) const ERRAND_MESSAGES_MAX: usize = 16 * 1024;
 
 /// What the handlers of one shard share with the shard itself.
 pub(crate) struct Desk {

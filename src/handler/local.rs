@@ -18,13 +18,13 @@ use crate::protocol::{HEADER_BYTES, encode};
 /// it into the state, where handlers, hooks and functions that run on the shard find it. It is cheap
 /// to clone, and stays on its shard's thread.
 ///
-/// Nothing here waits: what is asked for is done right after the frames of a connection, and by
-/// other shards when they get to it. What would be too much is refused with
+/// Nothing here waits: what is asked for is done at the end of the shard's turn, and by other shards
+/// when they get to it. What would be too much is refused with
 /// [`PushError::Overloaded`] or [`RunError::Overloaded`], and counted. Answer it with
 /// `error.into()`, which is ERROR OVERLOADED. At once may wait:
 ///
 /// - 131,072 pushes, broadcasts and functions, with 16 MiB of frames;
-/// - 1,024 of them for other shards (or one broadcast, if there are more shards), and none while
+/// - 16,384 of them for other shards (or one broadcast, if there are more shards), and none while
 ///   earlier ones have found no room in the queue to another shard;
 /// - 16,384 calls that were not answered.
 ///
@@ -107,8 +107,8 @@ impl<S: 'static> Local<S> {
     }
 
     /// Has a shard, counted from 0, run a function on its state, and gives back a future of the
-    /// answer. It runs once, even if nobody awaits that; on this very shard too, right after what is
-    /// handled now.
+    /// answer. It runs once, even if nobody awaits that; on this very shard too, at the end of its
+    /// turn.
     ///
     /// A panic in it is caught there, logged and counted. Whatever it captures and answers goes from
     /// thread to thread, so it is `Send`; the state stays where it is.

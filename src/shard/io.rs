@@ -304,14 +304,6 @@ impl Outgoing {
         }
     }
 
-    #[inline]
-    pub(super) fn len(&self) -> usize {
-        match self {
-            Outgoing::Own(bytes) => bytes.len(),
-            Outgoing::Shared(bytes) => (**bytes).as_ref().len(),
-        }
-    }
-
     /// The memory that is the connection's own, in bytes.
     #[inline]
     pub(super) fn memory_bytes(&self) -> usize {

@@ -6,10 +6,10 @@
 //! connection lifetimes a second.
 //!
 //! One turn: carry out what was asked for between turns, take the completions that are there (a
-//! bounded number) and handle each, with what its handlers ask for right behind it, go on with the
-//! connections that had their share of the last turn and with those that are to be brought in line
-//! with other settings, see to the timers that have lapsed, then start
-//! one send for every connection that has something to send and none in flight. Nothing recurses:
+//! bounded number) and handle each, go on with the connections that had their share of the last turn
+//! and with those that are to be brought in line with other settings, see to the timers that have
+//! lapsed, carry out what handlers have asked for meanwhile, then start one send for every connection
+//! that has something to send and none in flight. Nothing recurses:
 //! completions are collected first and handled after.
 
 mod addresses;
@@ -238,9 +238,6 @@ impl<I: Io, S: 'static> Shard<I, S> {
                 connection.deferred = false;
                 self.go_on(id);
             }
-            if self.desk.has_errands() {
-                self.carry_out_errands();
-            }
         }
         let is_revising = self.revise() | self.go_on_with_census();
         self.see_to_timers();
@@ -298,12 +295,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
 
     fn complete(&mut self, completion: Completion<I::Socket, I::Received>) {
         match completion {
-            Completion::Received { id, result, more } => {
-                self.received(id, result, more);
-                if self.desk.has_errands() {
-                    self.carry_out_errands();
-                }
-            }
+            Completion::Received { id, result, more } => self.received(id, result, more),
             Completion::Sent { id, buffer, result } => self.sent(id, buffer, result),
             Completion::Handled { id, outcome } => self.handled(id, outcome),
             Completion::Accepted {

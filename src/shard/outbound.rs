@@ -206,12 +206,20 @@ impl Outbound {
     ) -> Option<SendBuffer> {
         buffer.sent += taken_bytes;
         self.ahead_bytes -= taken_bytes;
-        if buffer.sent < buffer.bytes.len() {
-            return Some(buffer);
+        let sent = buffer.sent;
+        match buffer.bytes {
+            Outgoing::Own(bytes) if sent >= bytes.len() => {
+                self.is_sending = false;
+                self.ahead_memory_bytes -= bytes.capacity();
+                spare.give(bytes);
+                None
+            }
+            Outgoing::Shared(frame) if sent >= (*frame).as_ref().len() => {
+                self.is_sending = false;
+                None
+            }
+            bytes => Some(SendBuffer { bytes, sent }),
         }
-        self.is_sending = false;
-        self.let_go(buffer, spare);
-        None
     }
 
     /// The send in flight has come back and there will be no other.
@@ -222,7 +230,6 @@ impl Outbound {
         self.let_go(buffer, spare);
     }
 
-    #[inline]
     fn let_go(&mut self, buffer: SendBuffer, spare: &mut SpareBuffers) {
         match buffer.bytes {
             Outgoing::Own(bytes) => {
