@@ -16,7 +16,7 @@ pub(super) struct Arguments {
     /// Server's address: host and port
     #[arg(value_name = "ADDR", default_value = "127.0.0.1:8700")]
     address: String,
-    /// Message code: 0 is PING, 1 is ECHO
+    /// Message code: 0 is PING, 1 is ECHO, and so on as the protocol has it
     #[arg(long, value_name = "N")]
     code: u16,
     /// Body as text
@@ -84,10 +84,10 @@ impl Arguments {
 
 /// A reply as a line: `ECHO (code 1), 5 bytes in 0.08 ms: hello`.
 fn describe(reply: &Reply, took: Duration) -> String {
-    let name = match reply.code {
-        codes::PING => "PING (code 0)".to_owned(),
-        codes::ECHO => "ECHO (code 1)".to_owned(),
-        code => format!("code {code}"),
+    let code = reply.code;
+    let name = match codes::name(code) {
+        Some(name) => format!("{name} (code {code})"),
+        None => format!("code {code}"),
     };
     let bytes = reply.body.len();
     let unit = if bytes == 1 { "byte" } else { "bytes" };

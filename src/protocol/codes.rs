@@ -23,3 +23,20 @@ pub const PUBLISH: u16 = 9;
 pub const EVENT: u16 = 10;
 /// The first code that belongs to the application.
 pub const APPLICATION: u16 = 1000;
+
+/// The protocol's name of a code, if it has one.
+pub fn name(code: u16) -> Option<&'static str> {
+    Some(match code {
+        PING => "PING",
+        ECHO => "ECHO",
+        ERROR => "ERROR",
+        GOAWAY => "GOAWAY",
+        REGISTER => "REGISTER",
+        LOGIN => "LOGIN",
+        SUBSCRIBE => "SUBSCRIBE",
+        UNSUBSCRIBE => "UNSUBSCRIBE",
+        PUBLISH => "PUBLISH",
+        EVENT => "EVENT",
+        _ => return None,
+    })
+}

@@ -81,10 +81,9 @@ fn describe(settings: &Settings) -> String {
         Some(rate) => format!("open loop of {} requests/s", grouped(rate)),
         None => "closed loop".to_owned(),
     };
-    let code = match settings.code {
-        codes::PING => "PING".to_owned(),
-        codes::ECHO => "ECHO".to_owned(),
-        code => format!("code {code}"),
+    let code = match codes::name(settings.code) {
+        Some(name) => name.to_owned(),
+        None => format!("code {}", settings.code),
     };
     let s = |count: usize| if count == 1 { "" } else { "s" };
     format!(

@@ -70,10 +70,9 @@ pub(super) fn sentence(settings: &Settings) -> String {
         0 => "empty bodies".to_owned(),
         bytes => format!("{}-byte bodies", numbers::count(bytes as u64)),
     };
-    let message = match settings.code {
-        codes::PING => "PING".to_owned(),
-        codes::ECHO => "ECHO".to_owned(),
-        code => format!("code {code}"),
+    let message = match codes::name(settings.code) {
+        Some(name) => name.to_owned(),
+        None => format!("code {}", settings.code),
     };
     let duration = numbers::seconds(settings.duration_seconds);
     let text = format!(
