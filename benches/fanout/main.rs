@@ -185,7 +185,8 @@ impl Plan {
             cpus: None,
             // What it spends on looking for work would be in the CPU of each delivery.
             busy_poll_us: 0,
-            settings: &["timeouts.idle_ms=0".to_owned()],
+            // A shard that shares its CPU with another is slow by design.
+            settings: &["timeouts.idle_ms=0", "handlers.slow_ms=0"].map(str::to_owned),
         };
         // A child inherits where its parent may run.
         machine::pin_this_thread(self.cpus.server)?;
