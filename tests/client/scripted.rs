@@ -118,6 +118,7 @@ impl Peer {
     }
 
     /// Whether the client has sent more already.
+    #[cfg(feature = "tokio-client")]
     pub(crate) fn has_more(&mut self) -> bool {
         self.stream.set_nonblocking(true).unwrap();
         let outcome = self.stream.peek(&mut [0]);
