@@ -150,9 +150,10 @@ impl Accounts {
         let pool = Arc::clone(&self.pool);
         let log_in = move |state: Rc<S>, request: Request| {
             let (pool, sessions) = (Arc::clone(&pool), sessions.clone());
+            let connection = request.connection();
+            // Before there is a future the connection is open for sure: its end comes after it.
+            sessions(&state).begin(connection);
             async move {
-                let connection = request.connection();
-                sessions(&state).begin(connection);
                 let (reply, name) = log_in_as(pool, request).await;
                 sessions(&state).settle(connection, name.as_deref());
                 reply
@@ -282,5 +283,72 @@ fn reply<M: Message>(outcome: Outcome, no: &'static str, yes: impl FnOnce() -> M
             "too many wait for accounts, try again later",
         ),
         Outcome::Failed => Reply::error(Reason::Internal, "the accounts can't be reached"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_lite::future::block_on;
+
+    use super::*;
+    use crate::handler::{ConnectionId, Handler};
+    use crate::metrics::CloseCause;
+    use crate::protocol::{HEADER_BYTES, Secret, encode_message};
+
+    fn body_of<M: Message>(message: &M) -> Bytes {
+        let mut frame = Vec::new();
+        encode_message(&mut frame, message).unwrap();
+        Bytes::from(frame.split_off(HEADER_BYTES))
+    }
+
+    fn login_of_alice(connection: ConnectionId) -> Request {
+        Request {
+            connection,
+            code: codes::LOGIN,
+            body: body_of(&Login {
+                username: "alice",
+                password: Secret::new("hers").unwrap(),
+            }),
+        }
+    }
+
+    /// LOGIN and the end of its connection met in one turn: the task was polled after both, made a
+    /// place for the dead connection, and nobody removed it.
+    #[test]
+    fn a_connection_that_ends_before_its_login_is_polled_leaves_nothing() {
+        let accounts =
+            Accounts::with_store(Memory::default(), &config::Accounts::default(), &[]).unwrap();
+        let mut router = Router::new();
+        accounts.serve_with_sessions(&mut router, |sessions: &Sessions| sessions);
+        let connection = ConnectionId {
+            shard: 0,
+            slot: 1,
+            generation: 0,
+        };
+        let body = body_of(&Register {
+            kind: 0,
+            username: "alice",
+            password: Secret::new("hers").unwrap(),
+        });
+        let registered = block_on(ask(&accounts.pool, Wish::Register, body));
+        assert_eq!(registered, Outcome::Done);
+
+        let sessions = Rc::new(Sessions::default());
+        let Some(Handler::Async(log_in)) = router.get(codes::LOGIN) else {
+            panic!("LOGIN has no asynchronous handler");
+        };
+        let answering = log_in(Rc::clone(&sessions), login_of_alice(connection));
+        assert_eq!(sessions.len(), 1);
+        for hook in router.close_hooks() {
+            hook(&sessions, connection, CloseCause::Reset);
+        }
+        drop(block_on(answering));
+        assert!(sessions.is_empty());
+
+        drop(block_on(log_in(
+            Rc::clone(&sessions),
+            login_of_alice(connection),
+        )));
+        assert_eq!(sessions.name_of(connection).as_deref(), Some("alice"));
     }
 }
