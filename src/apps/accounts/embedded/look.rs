@@ -1,12 +1,15 @@
-//! What is at the place of the accounts when a server starts: ours, nothing, or something that is
-//! to be left alone.
+//! What is at the place of the accounts when a server starts, or when another file is there than
+//! before: ours, nothing, or something that is to be left alone.
 
-use std::fs::OpenOptions;
+use std::fs::{Metadata, OpenOptions};
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use redb::{Database, DatabaseError, ReadableDatabase as _, TableError};
+use redb::{
+    Database, DatabaseError, ReadTransaction, ReadableDatabase as _, StorageError, TableError,
+};
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 
 use super::making::folder_of;
@@ -92,11 +95,38 @@ pub enum FileError {
     },
 }
 
-/// Looks at what is there, and changes nothing.
-pub(super) fn check(path: &Path, patience: Duration) -> Result<(), FileError> {
+/// Which file it is, whatever its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl FileId {
+    /// That of what is there, if anything is.
+    pub(super) fn at(path: &Path) -> io::Result<Option<FileId>> {
+        match std::fs::metadata(path) {
+            Ok(metadata) => Ok(Some(FileId::of(&metadata))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn of(metadata: &Metadata) -> FileId {
+        FileId {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        }
+    }
+}
+
+/// Looks at what is there, and changes nothing. Gives back which file it is, if there is one.
+pub(super) fn check(path: &Path, patience: Duration) -> Result<Option<FileId>, FileError> {
     let metadata = match std::fs::metadata(path) {
         Ok(metadata) => metadata,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return check_folder(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return check_folder(path).map(|()| None);
+        }
         Err(error) => return Err(unreadable(path, error)),
     };
     let foreign = |what| FileError::Foreign {
@@ -115,12 +145,9 @@ pub(super) fn check(path: &Path, patience: Duration) -> Result<(), FileError> {
     let is_whole_checked = metadata.len() <= CHECKED_BYTES_MAX;
     // A damaged file can make redb panic.
     keep_reports();
-    caught(|| check_content(path, is_whole_checked, patience)).unwrap_or_else(|panicked| {
-        Err(FileError::Damaged {
-            path: path.to_owned(),
-            reason: panicked.message,
-        })
-    })
+    let checked = caught(|| check_content(path, is_whole_checked, patience));
+    checked.unwrap_or_else(|panicked| Err(damaged(path, panicked.message)))?;
+    Ok(Some(FileId::of(&metadata)))
 }
 
 fn check_folder(path: &Path) -> Result<(), FileError> {
@@ -145,7 +172,7 @@ fn check_content(path: &Path, is_whole_checked: bool, patience: Duration) -> Res
     let database = loop {
         match open_untouched(path, is_whole_checked)? {
             Ok(database) => break database,
-            Err(DatabaseError::Storage(redb::StorageError::Io(error)))
+            Err(DatabaseError::Storage(StorageError::Io(error)))
                 if error.kind() == io::ErrorKind::InvalidData =>
             {
                 return Err(FileError::Foreign {
@@ -181,13 +208,7 @@ fn check_format(path: &Path, database: &Database) -> Result<(), FileError> {
         what: "a database of something else",
     };
     let transaction = database.begin_read().map_err(|e| damaged(path, e))?;
-    let format = match transaction.open_table(FORMAT) {
-        Ok(format) => format,
-        Err(TableError::Storage(error)) => return Err(damaged(path, error)),
-        Err(_) => return Err(foreign()),
-    };
-    let version = format.get(FORMAT_OF).map_err(|e| damaged(path, e))?;
-    match version.map(|version| version.value()) {
+    match version_in(&transaction).map_err(|e| damaged(path, e))? {
         Some(VERSION) => {}
         Some(version) if version > VERSION => {
             return Err(FileError::Newer {
@@ -199,6 +220,16 @@ fn check_format(path: &Path, database: &Database) -> Result<(), FileError> {
     }
     let accounts = transaction.open_table(ACCOUNTS);
     accounts.map(drop).map_err(|error| damaged(path, error))
+}
+
+/// The number of the format, if it is a file of accounts.
+pub(super) fn version_in(transaction: &ReadTransaction) -> Result<Option<u64>, StorageError> {
+    let format = match transaction.open_table(FORMAT) {
+        Ok(format) => format,
+        Err(TableError::Storage(error)) => return Err(error),
+        Err(_) => return Ok(None),
+    };
+    Ok(format.get(FORMAT_OF)?.map(|version| version.value()))
 }
 
 fn damaged(path: &Path, reason: impl std::fmt::Display) -> FileError {

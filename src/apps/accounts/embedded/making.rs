@@ -6,7 +6,7 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use redb::backends::FileBackend;
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::fs::{CWD, RenameFlags, renameat_with, syncfs};
 use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
 
@@ -15,7 +15,8 @@ use super::{ACCOUNTS, FORMAT, FORMAT_OF, VERSION, builder};
 /// For whom hashes of passwords are: their owner.
 const MODE: u32 = 0o600;
 
-/// Makes an empty file of accounts, if there is none yet; it is there for good when this returns.
+/// Makes an empty file of accounts, if there is none yet. It is there for good once [`keep_place`]
+/// has returned, for whoever commits to it.
 ///
 /// It is made under a name of its own beside its place and moved there, so that nobody finds half
 /// of one, whoever is killed meanwhile. What a kill can leave behind is a file `PATH.new-...` that
@@ -64,9 +65,22 @@ fn write_format(file: File) -> Result<(), redb::Error> {
 /// Moves the draft to its place, unless another process was faster.
 fn place(draft: &Path, path: &Path) -> io::Result<()> {
     match renameat_with(CWD, draft, CWD, path, RenameFlags::NOREPLACE) {
-        Ok(()) => File::open(folder_of(path))?.sync_all(),
+        Ok(()) => Ok(()),
         Err(Errno::EXIST) => remove_file(draft),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Has it on disk that the file is in its folder. Whoever finds a file there does not know whether
+/// the process that made it came to do so before it was killed.
+pub(super) fn keep_place(path: &Path) -> io::Result<()> {
+    match File::open(folder_of(path)) {
+        Ok(folder) => folder.sync_all(),
+        // Who may not list a folder can still use a file in it, and have all of the disk written.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            Ok(syncfs(File::open(path)?)?)
+        }
+        Err(error) => Err(error),
     }
 }
 

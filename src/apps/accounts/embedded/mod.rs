@@ -2,26 +2,31 @@
 //!
 //! Several processes may share the file: an old worker that drains and a new one, or servers that
 //! were started in one folder. redb locks a file that is open, so it is open only for the time of a
-//! transaction, and whoever finds it locked tries again for a while. Invariant: nothing is written
-//! into a file that was not looked at and found to be ours (see [`look`]), or made by us.
+//! transaction, and whoever finds it locked tries again for a while.
+//!
+//! Invariants:
+//! - Nothing is written into a file that was not looked at and found to be ours (see [`look`]). One
+//!   that takes its place is looked at first, and each transaction reads the format again.
+//! - Where a file of accounts was, none is made: without it, every name would be free.
+//! - A file's place in its folder is on disk before anything is committed to it.
 
 mod look;
 mod making;
 mod untouched;
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use redb::{
-    Builder, Database, DatabaseError, ReadOnlyDatabase, ReadableDatabase as _, StorageError,
-    TableDefinition, WriteTransaction,
+    Builder, Database, DatabaseError, ReadTransaction, ReadableDatabase as _, TableDefinition,
+    WriteTransaction,
 };
 
 use super::store::{Account, Store, StoreError};
 pub use look::FileError;
+use look::FileId;
 
 /// Says what the file is, in its only entry: the number of the format of [`ACCOUNTS`].
 const FORMAT: TableDefinition<'_, &str, u64> = TableDefinition::new("corelane.format");
@@ -46,7 +51,25 @@ pub(super) struct Embedded {
     path: PathBuf,
     patience: Duration,
     /// Held while the file is open: this process is not to lock itself out.
-    opening: Mutex<()>,
+    known: Mutex<Known>,
+}
+
+/// What is known of the file.
+#[derive(Debug)]
+struct Known {
+    /// The one that was looked at last; without it, none was there so far.
+    file: Option<FileId>,
+    /// Its place in the folder is on disk, whoever put it there.
+    is_place_kept: bool,
+}
+
+impl Known {
+    fn new(file: Option<FileId>) -> Known {
+        Known {
+            file,
+            is_place_kept: false,
+        }
+    }
 }
 
 impl Embedded {
@@ -57,25 +80,27 @@ impl Embedded {
     }
 
     fn patient_at(path: &Path, patience: Duration) -> Result<Embedded, FileError> {
-        look::check(path, patience)?;
+        let found = look::check(path, patience)?;
         Ok(Embedded {
             path: path.to_owned(),
             patience,
-            opening: Mutex::new(()),
+            known: Mutex::new(Known::new(found)),
         })
     }
 
-    /// Does `work` with the file open for reading; nothing if there is no file.
+    /// Does `work` in a transaction for reading; nothing if there was no file so far.
     fn read<T>(
         &self,
-        work: impl FnOnce(&ReadOnlyDatabase) -> Result<T, redb::Error>,
+        work: impl FnOnce(&ReadTransaction) -> Result<T, redb::Error>,
     ) -> Result<Option<T>, StoreError> {
-        let _only_one = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.is_there(&mut known)? {
+            return Ok(None);
+        }
         let mut retry = Retry::new(self.patience);
         let database = loop {
             match builder().open_read_only(&self.path) {
                 Ok(database) => break database,
-                Err(error) if is_not_there(&error) => return Ok(None),
                 // Whoever wrote last was killed. Opening it for writing repairs it.
                 Err(DatabaseError::RepairAborted) => {
                     self.open(&mut retry)?.close().map_err(failed)?;
@@ -83,7 +108,9 @@ impl Embedded {
                 Err(error) => retry.after(error)?,
             }
         };
-        work(&database).map(Some).map_err(failed)
+        let transaction = database.begin_read().map_err(failed)?;
+        self.check_format(&transaction)?;
+        work(&transaction).map(Some).map_err(failed)
     }
 
     /// Does `work` in a transaction, which is kept on disk when this returns.
@@ -91,9 +118,11 @@ impl Embedded {
         &self,
         work: impl FnOnce(&WriteTransaction) -> Result<bool, redb::Error>,
     ) -> Result<bool, StoreError> {
-        let _only_one = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut retry = Retry::new(self.patience);
-        let database = self.open_or_make(&mut retry)?;
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        self.find_or_make(&mut known)?;
+        let database = self.open(&mut Retry::new(self.patience))?;
+        // The file is locked: what is read here holds for what is written.
+        self.check_format(&database.begin_read().map_err(failed)?)?;
         let mut transaction = database.begin_write().map_err(failed)?;
         // Killed in the middle, we leave a file that the next opens without reading all of it.
         transaction.set_quick_repair(true);
@@ -110,15 +139,67 @@ impl Embedded {
         Ok(has_changed)
     }
 
-    fn open_or_make(&self, retry: &mut Retry) -> Result<Database, StoreError> {
-        let metadata = std::fs::metadata(&self.path);
-        if matches!(&metadata, Err(error) if error.kind() == io::ErrorKind::NotFound) {
-            making::make(&self.path).map_err(|error| {
-                let path = self.path.display();
-                StoreError::Failed(format!("{path} can't be made: {error}"))
+    /// Has a file there that is ours, and its place on disk.
+    fn find_or_make(&self, known: &mut Known) -> Result<(), StoreError> {
+        let path = self.path.display();
+        if !self.is_there(known)? {
+            making::make(&self.path)
+                .map_err(|error| StoreError::Failed(format!("{path} can't be made: {error}")))?;
+            if !self.is_there(known)? {
+                return Err(self.gone());
+            }
+        }
+        if !known.is_place_kept {
+            making::keep_place(&self.path).map_err(|error| {
+                StoreError::Failed(format!("the folder of {path} can't be synced: {error}"))
+            })?;
+            known.is_place_kept = true;
+        }
+        Ok(())
+    }
+
+    /// Whether there is a file; one that was not looked at yet is, and must be ours. One that was
+    /// there must still be.
+    fn is_there(&self, known: &mut Known) -> Result<bool, StoreError> {
+        let mut found = FileId::at(&self.path).map_err(|error| {
+            let path = self.path.display();
+            StoreError::Failed(format!("{path} can't be looked at: {error}"))
+        })?;
+        if found.is_some() && found != known.file {
+            found = look::check(&self.path, self.patience).map_err(|error| match error {
+                FileError::Locked { .. } => StoreError::Busy,
+                error => failed(error),
             })?;
         }
-        self.open(retry)
+        match found {
+            None if known.file.is_some() => Err(self.gone()),
+            None => Ok(false),
+            Some(_) if found == known.file => Ok(true),
+            Some(_) => {
+                *known = Known::new(found);
+                Ok(true)
+            }
+        }
+    }
+
+    fn gone(&self) -> StoreError {
+        let path = self.path.display();
+        StoreError::Failed(format!(
+            "{path} was there and is gone: put it back, or start the server anew to begin without \
+             accounts"
+        ))
+    }
+
+    fn check_format(&self, transaction: &ReadTransaction) -> Result<(), StoreError> {
+        let what = match look::version_in(transaction).map_err(failed)? {
+            Some(VERSION) => return Ok(()),
+            Some(version) => format!("has format {version} by now, not {VERSION}"),
+            None => "is a database of something else by now".to_owned(),
+        };
+        let path = self.path.display();
+        Err(StoreError::Failed(format!(
+            "{path} {what}: put the file of accounts back"
+        )))
     }
 
     fn open(&self, retry: &mut Retry) -> Result<Database, StoreError> {
@@ -133,8 +214,8 @@ impl Embedded {
 
 impl Store for Embedded {
     fn find(&self, name: &str) -> Result<Option<Account>, StoreError> {
-        let found = self.read(|database| {
-            let accounts = database.begin_read()?.open_table(ACCOUNTS)?;
+        let found = self.read(|transaction| {
+            let accounts = transaction.open_table(ACCOUNTS)?;
             let found = redb::ReadableTable::get(&accounts, name)?;
             Ok(found.map(|entry| {
                 let (kind, hash) = entry.value();
@@ -192,11 +273,6 @@ impl Retry {
         self.pause = PAUSE_MAX.min(self.pause * 2);
         Ok(())
     }
-}
-
-fn is_not_there(error: &DatabaseError) -> bool {
-    matches!(error, DatabaseError::Storage(StorageError::Io(error))
-        if error.kind() == io::ErrorKind::NotFound)
 }
 
 fn failed(error: impl std::fmt::Display) -> StoreError {

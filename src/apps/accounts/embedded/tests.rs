@@ -155,14 +155,20 @@ fn what_is_not_ours_is_told_and_left_alone() {
     );
 }
 
-#[test]
-fn a_database_of_something_else_is_told_also_if_it_was_not_closed() {
+/// A database of something else, open.
+fn foreign(path: &Path) -> Database {
     const OTHER: TableDefinition<'_, u64, u64> = TableDefinition::new("other");
-    let (_folder, path) = site();
-    let database = Database::create(&path).unwrap();
+    let database = Database::create(path).unwrap();
     let transaction = database.begin_write().unwrap();
     transaction.open_table(OTHER).unwrap().insert(1, 2).unwrap();
     transaction.commit().unwrap();
+    database
+}
+
+#[test]
+fn a_database_of_something_else_is_told_also_if_it_was_not_closed() {
+    let (_folder, path) = site();
+    let database = foreign(&path);
     let unclosed = fs::read(&path).unwrap();
     drop(database);
     assert!(refusal(&path).contains("but that is a database of something else"));
@@ -171,17 +177,20 @@ fn a_database_of_something_else_is_told_also_if_it_was_not_closed() {
     assert!(refusal(&path).contains("but that is a database of something else"));
 }
 
-#[test]
-fn a_newer_format_is_told() {
-    let (_folder, path) = site();
-    drop(filled(&path, 1));
-    let database = builder().open(&path).unwrap();
+fn set_newer(path: &Path) {
+    let database = builder().open(path).unwrap();
     let transaction = database.begin_write().unwrap();
     let mut format = transaction.open_table(FORMAT).unwrap();
     format.insert(FORMAT_OF, VERSION + 1).unwrap();
     drop(format);
     transaction.commit().unwrap();
-    drop(database);
+}
+
+#[test]
+fn a_newer_format_is_told() {
+    let (_folder, path) = site();
+    drop(filled(&path, 1));
+    set_newer(&path);
     let text = refusal(&path);
     let expected = "has format 2, but this program knows formats up to 1";
     assert!(text.contains(expected), "{text}");
@@ -231,4 +240,79 @@ fn a_file_needs_a_folder() {
          another path, or set accounts.store = \"off\""
     );
     assert_eq!(error, expected);
+}
+
+/// What neither looking for a name nor registering one is possible for.
+#[track_caller]
+fn both_fail(store: &Embedded) -> String {
+    let told = [
+        store.find("alice").map(drop).unwrap_err(),
+        store.insert("alice", &account("x")).map(drop).unwrap_err(),
+    ];
+    let [one, other] = told.map(|error| match error {
+        StoreError::Failed(text) => text,
+        StoreError::Busy => panic!("nobody is at it"),
+    });
+    assert_eq!(one, other);
+    one
+}
+
+/// Only the start looked at the file: what came to be there later was written into.
+#[test]
+fn what_comes_to_be_there_while_it_runs_is_looked_at_first() {
+    let (_folder, path) = site();
+    let store = Embedded::at(&path).unwrap();
+    drop(foreign(&path));
+    let before = fs::read(&path).unwrap();
+    let told = both_fail(&store);
+    assert!(told.contains("a database of something else"), "{told}");
+    assert_eq!(fs::read(&path).unwrap(), before, "it was changed");
+
+    fs::remove_file(&path).unwrap();
+    assert!(store.insert("alice", &account("hers")).unwrap());
+    let (_folder, other) = site();
+    drop(filled(&other, 1));
+    set_newer(&other);
+    fs::rename(&other, path.with_extension("other")).unwrap();
+    fs::rename(path.with_extension("other"), &path).unwrap();
+    let told = both_fail(&store);
+    assert!(told.contains("has format 2, but this program"), "{told}");
+}
+
+/// A program that shares the file brings it to a newer format.
+#[test]
+fn a_format_that_changes_while_it_runs_is_told() {
+    let (_folder, path) = site();
+    let store = filled(&path, 1);
+    set_newer(&path);
+    let told = both_fail(&store);
+    assert!(told.contains("has format 2 by now, not 1"), "{told}");
+    let database = builder().open(&path).unwrap();
+    let accounts = database.begin_read().unwrap().open_table(ACCOUNTS).unwrap();
+    assert!(
+        redb::ReadableTable::get(&accounts, "alice")
+            .unwrap()
+            .is_none()
+    );
+}
+
+/// It was taken for none: everybody was unknown, and a new file gave their names away.
+#[test]
+fn a_file_that_vanishes_is_missed_until_it_is_back() {
+    let (_folder, path) = site();
+    let store = Embedded::at(&path).unwrap();
+    assert!(store.insert("alice", &account("hers")).unwrap());
+    let away = path.with_extension("away");
+    fs::rename(&path, &away).unwrap();
+    for _ in 0..2 {
+        let told = both_fail(&store);
+        assert!(told.contains("was there and is gone"), "{told}");
+    }
+    assert!(!path.exists(), "none is made");
+    fs::rename(&away, &path).unwrap();
+    assert_eq!(store.find("alice").unwrap(), Some(account("hers")));
+    // A copy that is put back is as good.
+    fs::copy(&path, &away).unwrap();
+    fs::rename(&away, &path).unwrap();
+    assert!(!store.insert("alice", &account("another's")).unwrap());
 }
