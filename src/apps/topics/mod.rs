@@ -77,6 +77,8 @@
 //! A batch that finds no room in the mesh is sent again a little later, and so are the events of
 //! which the other shard says that it has no room for them: it answers with how far it has come.
 
+#[cfg(test)]
+mod crowding;
 mod directory;
 mod link;
 mod shard_set;
@@ -112,6 +114,8 @@ struct Inner<S> {
     directory: RefCell<Directory>,
     /// An event for which not all receivers' pushes found room. Nothing else is queued before it.
     unfinished: RefCell<Option<Unfinished>>,
+    /// A task sees to what is unfinished, now and whatever takes its place meanwhile.
+    is_finishing: Cell<bool>,
     published: Cell<u64>,
     delivered: Cell<u64>,
 }
@@ -287,6 +291,7 @@ impl<S: AsRef<Topics<S>> + 'static> Topics<S> {
             local,
             directory: RefCell::new(directory),
             unfinished: RefCell::default(),
+            is_finishing: Cell::new(false),
             published: Cell::new(0),
             delivered: Cell::new(0),
         }))
@@ -387,11 +392,15 @@ impl<S: AsRef<Topics<S>> + 'static> Topics<S> {
     /// Has an event queued for the rest of its receivers as soon as there is room.
     fn finish_later(&self, unfinished: Unfinished) {
         self.0.unfinished.replace(Some(unfinished));
+        if self.0.is_finishing.replace(true) {
+            return;
+        }
         let topics = self.clone();
         let finish = async move {
             while !topics.finish() {
                 glommio::timer::sleep(RETRY_AFTER).await;
             }
+            topics.0.is_finishing.set(false);
         };
         glommio::spawn_local(finish).detach();
     }
