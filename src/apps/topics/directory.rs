@@ -146,11 +146,16 @@ impl Directory {
         self.subscriptions += 1;
         if place == 0 {
             self.subscribed += 1;
-            let announced = Rc::new(Tally::default());
-            self.note_change(&name, Some(&announced));
-            if let Some(topic) = self.topics.get_mut(&name) {
-                topic.announcing = Some(announced).filter(|announced| !announced.is_done());
-            }
+            self.announce(&name);
+        }
+    }
+
+    /// Has all other shards told that a topic has subscribers here.
+    fn announce(&mut self, name: &Rc<str>) {
+        let announced = Rc::new(Tally::default());
+        self.note_change(name, Some(&announced));
+        if let Some(topic) = self.topics.get_mut(name) {
+            topic.announcing = Some(announced).filter(|announced| !announced.is_done());
         }
     }
 
@@ -301,15 +306,29 @@ impl Directory {
         is_left
     }
 
-    /// That shard has not carried out its batch, and will not.
+    /// That shard has not carried out its batch, and will not. What the batch would have told of
+    /// topics is noted as changed again, if there is somebody to tell.
     pub(super) fn failed(&mut self, shard: usize, error: RunError) {
         let link = &mut self.links[shard];
         if error == RunError::Gone {
             let known = link.end();
             self.forget_announced(&known);
-        } else {
-            link.failed(error);
+            return;
         }
+        for name in link.failed(error) {
+            if !self.is_wanted(&name) {
+                self.links[shard].note_change(&name, None);
+                self.stir(shard);
+            } else if !self.is_announcing(&name) {
+                // From now on a SUBSCRIBE waits for answers of all shards, not for what has failed.
+                self.announce(&name);
+            }
+        }
+    }
+
+    fn is_announcing(&self, name: &str) -> bool {
+        let announcing = self.topics.get(name).and_then(|t| t.announcing.as_ref());
+        announcing.is_some_and(|announcing| !announcing.is_done())
     }
 
     fn forget_announced(&mut self, names: &[Rc<str>]) {

@@ -179,16 +179,23 @@ impl Link {
         settle(told)
     }
 
-    /// The batch has failed there, which takes a fault of this program.
-    pub(super) fn failed(&mut self, error: RunError) {
+    /// The batch has failed there, which takes a fault of this program. Gives back the topics of
+    /// which it is not known there how the batch has them.
+    pub(super) fn failed(&mut self, error: RunError) -> Vec<Rc<str>> {
         let Some(under_way) = self.under_way.take() else {
-            return;
+            return Vec::new();
         };
         self.event_bytes -= bytes_of(&under_way.batch);
-        let announced = under_way.told.into_iter().flat_map(|(_, waiting)| waiting);
-        for tally in announced.chain(under_way.publishers) {
+        for tally in under_way.publishers {
             tally.fail(error);
         }
+        let told = under_way.told.into_iter().map(|(topic, waiting)| {
+            for announced in waiting {
+                announced.fail(error);
+            }
+            topic
+        });
+        told.collect()
     }
 
     /// The shard has ended, and its connections with it: nobody there is waited for. Gives back the

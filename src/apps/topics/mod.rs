@@ -75,7 +75,9 @@
 //! each shard knows exactly which others have subscribers.
 //!
 //! A batch that finds no room in the mesh is sent again a little later, and so are the events of
-//! which the other shard says that it has no room for them: it answers with how far it has come.
+//! which the other shard says that it has no room for them: it answers with how far it has come. Where
+//! a batch fails, which takes a fault of the program, who waits for it gets ERROR INTERNAL; its events
+//! are lost there, and its topics are announced anew.
 
 #[cfg(test)]
 mod crowding;
@@ -105,6 +107,10 @@ use crate::protocol::{BodyError, Message as _, Reason, codes};
 /// How long what found no room waits until it is tried again. A shard gets through some thousand
 /// pushes meanwhile.
 const RETRY_AFTER: Duration = Duration::from_millis(1);
+
+/// How long a batch waits that failed over there: that takes a fault of the program, which may come
+/// again, and is logged each time.
+const RETRY_AFTER_FAULT: Duration = Duration::from_secs(1);
 
 /// The topics of one shard, for its state. A clone is the same.
 pub struct Topics<S>(Rc<Inner<S>>);
@@ -433,21 +439,30 @@ impl<S: AsRef<Topics<S>> + 'static> Topics<S> {
 
     async fn see_to_link(self, shard: usize, mut call: Call<Vec<u32>>) {
         loop {
-            let has_room = match call.await {
-                Ok(receivers) => !self.0.directory.borrow_mut().answered(shard, &receivers),
-                Err(RunError::Overloaded) => false,
-                Err(error) => {
-                    self.0.directory.borrow_mut().failed(shard, error);
-                    true
-                }
-            };
-            if !has_room {
-                glommio::timer::sleep(RETRY_AFTER).await;
+            if let Some(pause) = self.settle(shard, call.await) {
+                glommio::timer::sleep(pause).await;
             }
             call = match self.send(shard) {
                 Some(call) => call,
                 None => return,
             };
+        }
+    }
+
+    /// A batch came back from that shard. Gives back how long to wait before the next, if at all.
+    fn settle(&self, shard: usize, answer: Result<Vec<u32>, RunError>) -> Option<Duration> {
+        match answer {
+            Ok(receivers) => {
+                let is_left = self.0.directory.borrow_mut().answered(shard, &receivers);
+                is_left.then_some(RETRY_AFTER)
+            }
+            Err(RunError::Overloaded) => Some(RETRY_AFTER),
+            Err(error) => {
+                self.0.directory.borrow_mut().failed(shard, error);
+                // What it would have told is announced anew, on all links.
+                self.see_to_links();
+                (error != RunError::Gone).then_some(RETRY_AFTER_FAULT)
+            }
         }
     }
 

@@ -446,3 +446,44 @@ fn a_fault_over_there_is_an_answer() {
     tell(&mut shards, 0, 2);
     assert_eq!((shards[0].topics(), shards[0].unsettled()), (0, 0));
 }
+
+/// What the batch would have told was lost: every later SUBSCRIBE to the topic got the old failure.
+#[test]
+fn a_topic_whose_batch_failed_is_announced_anew() {
+    let mut shards = [0, 1, 2].map(|own| Directory::new(own, 3, LIMITS));
+    assert!(!at_once(&shards[0].subscribe(id(0, 0), "a")));
+    // The other shard's answer to the first announcement is still to come.
+    assert!(shards[0].next_batch(2).is_some());
+    assert!(shards[0].next_batch(1).is_some());
+    shards[0].failed(1, RunError::Panicked);
+    let again = shards[0].subscribe(id(0, 1), "a").unwrap().unwrap();
+    assert!(!again.is_done());
+    tell(&mut shards, 0, 1);
+    assert_eq!(shards[1].known(), "a [0] ");
+    assert!(!again.is_done(), "shard 2 does not know");
+    tell(&mut shards, 0, 2);
+    assert_eq!(shards[2].known(), "a [0] ");
+    assert!(again.is_done());
+    assert!(at_once(&shards[0].subscribe(id(0, 2), "a")));
+    assert_eq!(shards[0].unsettled(), 0);
+    shards[0].audit();
+}
+
+/// That shard would have been sent the topic's events for ever.
+#[test]
+fn a_withdrawal_whose_batch_failed_is_told_again() {
+    let mut shards = [0, 1, 2].map(|own| Directory::new(own, 3, LIMITS));
+    drop(shards[0].subscribe(id(0, 0), "a"));
+    tell(&mut shards, 0, 1);
+    tell(&mut shards, 0, 2);
+    while shards[0].take_stirred().is_some() {}
+    shards[0].leave(id(0, 0));
+    assert!(shards[0].next_batch(1).is_some());
+    shards[0].failed(1, RunError::Panicked);
+    assert_eq!(shards[1].known(), "a [0] ");
+    assert_eq!(shards[0].unsettled(), 2);
+    tell(&mut shards, 0, 1);
+    tell(&mut shards, 0, 2);
+    assert_eq!(shards[1].known(), "");
+    assert_eq!(shards[0].unsettled(), 0);
+}
