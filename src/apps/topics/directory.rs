@@ -234,12 +234,12 @@ impl Directory {
             return Err(Full);
         }
         let published = Rc::new(Tally::default());
+        let event = Event {
+            topic: Arc::from(name),
+            body: Arc::from(body),
+        };
         for shard in to {
-            let event = Event {
-                topic: Box::from(name),
-                body: body.to_vec(),
-            };
-            self.links[shard].post(event, &published);
+            self.links[shard].post(event.clone(), &published);
             self.stir(shard);
         }
         Ok(Some(published))

@@ -20,7 +20,7 @@ use crate::handler::RunError;
 /// Events that wait for one shard at most.
 const EVENTS_MAX: usize = 1024;
 
-/// The same in bytes, with those under way.
+/// The same in bytes, with those under way. These are beside `limits.memory_bytes`.
 const EVENT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Changes that wait for one shard, from which on no topic is announced. Topics that are wanted no
@@ -41,12 +41,12 @@ pub(super) struct Batch {
     pub(super) events: Vec<Event>,
 }
 
-/// What was published to a topic.
-#[derive(Debug)]
+/// What was published to a topic. A clone is the same: it waits on several links at once.
+#[derive(Clone, Debug)]
 pub(super) struct Event {
-    pub(super) topic: Box<str>,
+    pub(super) topic: Arc<str>,
     /// As PUBLISH brought it, which is what EVENT carries.
-    pub(super) body: Vec<u8>,
+    pub(super) body: Arc<[u8]>,
 }
 
 /// The way to one other shard.
