@@ -236,7 +236,11 @@ impl Plan {
         let (stop, address) = (AtomicBool::new(false), server.address());
         std::thread::scope(|scope| {
             let stop = &stop;
-            let logins = scope.spawn(move || log_in_until(stop, address));
+            let logins = scope.spawn(move || {
+                // Beside the load, and not where the shard and the hash thread are measured.
+                keep_this_thread(&[self.cpus.client])?;
+                log_in_until(stop, address)
+            });
             let summary = self.echo(&server, rate);
             stop.store(true, Ordering::Relaxed);
             // Its last replies may take long to come, and nobody waits for them.
