@@ -28,9 +28,13 @@ pub(super) struct Ticket(u64);
 #[derive(Clone, Copy, Debug)]
 enum Waiting {
     /// Somebody wants its answer.
-    Request { ticket: Ticket, code: u16 },
+    Request {
+        ticket: Ticket,
+        code: u16,
+        sent_at: Duration,
+    },
     /// Nobody does any more.
-    Abandoned { code: u16 },
+    Abandoned { code: u16, sent_at: Duration },
     /// A PING of this machine's own.
     Heartbeat { sent_at: Duration },
 }
@@ -38,7 +42,7 @@ enum Waiting {
 impl Waiting {
     fn code(self) -> u16 {
         match self {
-            Waiting::Request { code, .. } | Waiting::Abandoned { code } => code,
+            Waiting::Request { code, .. } | Waiting::Abandoned { code, .. } => code,
             Waiting::Heartbeat { .. } => codes::PING,
         }
     }
@@ -152,7 +156,12 @@ impl Dialogue {
         self.put(now, write)?;
         self.tickets += 1;
         let ticket = Ticket(self.tickets);
-        self.waiting.push_back(Waiting::Request { ticket, code });
+        let sent_at = now;
+        self.waiting.push_back(Waiting::Request {
+            ticket,
+            code,
+            sent_at,
+        });
         Ok(ticket)
     }
 
@@ -184,8 +193,12 @@ impl Dialogue {
         self.answers.retain(|answer| answer.ticket != abandoned);
         for waiting in &mut self.waiting {
             match *waiting {
-                Waiting::Request { ticket, code } if ticket == abandoned => {
-                    *waiting = Waiting::Abandoned { code };
+                Waiting::Request {
+                    ticket,
+                    code,
+                    sent_at,
+                } if ticket == abandoned => {
+                    *waiting = Waiting::Abandoned { code, sent_at };
                 }
                 _ => {}
             }
@@ -210,9 +223,10 @@ impl Dialogue {
             Some(Waiting::Heartbeat { sent_at }) => {
                 Some(self.heard_at.max(*sent_at) + self.patience)
             }
-            // A handler may take its time, but not much more than whoever waited for it.
-            Some(Waiting::Abandoned { .. }) => {
-                Some(self.heard_at.max(self.sent_at) + every + self.patience)
+            // A handler may take its time, but not much more than whoever waited for it. What was sent
+            // behind it is no sign of the server's life.
+            Some(Waiting::Abandoned { sent_at, .. }) => {
+                Some(self.heard_at.max(*sent_at) + every + self.patience)
             }
             // The server does not take a client for idle that waits for it, and whoever asked knows
             // how long to wait.

@@ -291,6 +291,21 @@ fn a_server_that_is_silent_after_a_request_was_given_up_is_lost_in_the_end() {
     dialogue.handle_timeout(NOW + 25 * SECOND).unwrap_err();
 }
 
+/// Every request put the deadline off, so that a connection in use was never found to be dead; it is
+/// counted from the oldest one now.
+#[test]
+fn a_server_that_is_silent_is_lost_in_the_end_however_much_it_is_asked() {
+    let mut dialogue = begun(&options().heartbeat(20 * SECOND));
+    for seconds in 0..25 {
+        let now = NOW + seconds * SECOND;
+        dialogue.handle_timeout(now).unwrap();
+        let ticket = dialogue.request(1000, b"", now).unwrap();
+        dialogue.abandon(ticket);
+    }
+    let error = dialogue.handle_timeout(NOW + 25 * SECOND).unwrap_err();
+    assert!(matches!(error, ClientError::Silent { .. }), "{error}");
+}
+
 #[test]
 fn no_heartbeat_goes_out_behind_the_end() {
     let mut dialogue = begun(&options().heartbeat(SECOND));
