@@ -19,7 +19,7 @@ struct State {
     pushes: Pushes,
     /// How many of the pushes came in.
     arrivals: u64,
-    /// How the connection was lost, and after which push, until somebody was told.
+    /// How the connection was lost first, and after which push, until somebody was told.
     loss: Option<(u64, ClientError)>,
     /// How the client has ended.
     end: Option<ClientError>,
@@ -63,7 +63,9 @@ impl Inbox {
 
     pub(super) fn lost(&self, loss: ClientError) {
         let mut state = self.state();
-        state.loss = Some((state.arrivals, loss));
+        // The earliest that nobody was told of: what came after it was another connection's.
+        let after = state.arrivals;
+        state.loss.get_or_insert((after, loss));
         drop(state);
         self.changed.notify_waiters();
     }
@@ -117,5 +119,36 @@ impl State {
         }
         let push = self.pushes.take().map(Ok);
         push.or_else(|| self.end.clone().map(Err))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn push(code: u16) -> Push {
+        Push {
+            code,
+            body: Vec::new(),
+            lost_before: 0,
+        }
+    }
+
+    fn next(inbox: &Inbox) -> Result<Push, ClientError> {
+        inbox.state().next().expect("a push, a loss or the end")
+    }
+
+    /// The pushes of a second connection came before the loss of the first, which nobody was told.
+    #[test]
+    fn of_two_losses_the_first_is_told_where_it_happened() {
+        let inbox = Inbox::new(10);
+        inbox.add(push(1));
+        inbox.lost(ClientError::Closed);
+        inbox.add(push(2));
+        inbox.lost(ClientError::NotTheProtocol("a checksum is wrong"));
+        assert_eq!(next(&inbox).unwrap(), push(1));
+        assert!(matches!(next(&inbox), Err(ClientError::Closed)));
+        assert_eq!(next(&inbox).unwrap(), push(2));
+        assert!(inbox.state().next().is_none());
     }
 }
