@@ -94,14 +94,16 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As [`Client::request`]. After [`ClientError::TimedOut`] it is on its way still: the rest of it
-    /// goes out with what is sent next, and its reply comes.
+    /// As [`Client::request`], but for the loss of the connection while it is sent: that is told by
+    /// [`Client::reply`], once, and so is what the server may have said before. After
+    /// [`ClientError::TimedOut`] it is on its way still: the rest of it goes out with what is sent
+    /// next, and its reply comes.
     pub fn send(&mut self, code: u16, body: &[u8]) -> Result<(), ClientError> {
         let mut link = self.link();
         link.ready()?;
         let now = link.now();
-        let ticket = link.dialogue().request(code, body, now)?;
-        send_out(&mut link, ticket)
+        link.dialogue().request(code, body, now)?;
+        send_out(&mut link)
     }
 
     /// Sends a message without waiting for its reply.
@@ -111,8 +113,8 @@ impl Client {
     /// As [`Client::send`], and [`ClientError::Message`].
     pub fn send_message<M: Message>(&mut self, message: &M) -> Result<(), ClientError> {
         let mut link = self.link();
-        let ticket = put(&mut link, message)?;
-        send_out(&mut link, ticket)
+        put(&mut link, message)?;
+        send_out(&mut link)
     }
 
     /// Sends a frame that the server does not answer. Should it answer with ERROR all the same, that
@@ -120,7 +122,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As [`Client::send`].
+    /// As [`Client::send`], and how the connection was lost if that happened before all of it was
+    /// sent. What is sent may be lost all the same, which nothing tells.
     pub fn tell(&mut self, code: u16, body: &[u8]) -> Result<(), ClientError> {
         let mut link = self.link();
         link.ready()?;
@@ -138,7 +141,7 @@ impl Client {
     /// once more; [`ClientError::Lost`]; [`ClientError::NothingInFlight`].
     pub fn reply(&mut self) -> Result<Reply, ClientError> {
         let mut link = self.link();
-        if link.dialogue().in_flight() == 0 {
+        if !link.dialogue().awaits_answer() {
             return Err(ClientError::NothingInFlight);
         }
         let answered = link.wait(|dialogue| dialogue.poll_answer(None))?;
@@ -196,7 +199,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`ClientError::TimedOut`] if the server did not close in time, [`ClientError::Broken`].
+    /// [`ClientError::TimedOut`] if the server did not close in time; [`ClientError::Lost`] if it
+    /// closed with requests unanswered, and how the connection was lost if it was.
     pub fn close(self) -> Result<(), ClientError> {
         self.link().close()
     }
@@ -227,15 +231,12 @@ fn put<M: Message>(link: &mut Link, message: &M) -> Result<Ticket, ClientError> 
     dialogue.request_with(M::CODE, now, |out| encode_message(out, message))
 }
 
-/// Sends what is to be sent, up to this request.
-fn send_out(link: &mut Link, ticket: Ticket) -> Result<(), ClientError> {
+/// Sends what is to be sent, up to a request whose reply is taken later.
+fn send_out(link: &mut Link) -> Result<(), ClientError> {
     match link.flush() {
-        Err(error) if !matches!(error, ClientError::TimedOut { .. }) => {
-            // Told here, and so not once more as its reply.
-            link.dialogue().abandon(ticket);
-            Err(error.of_in_flight())
-        }
-        outcome => outcome,
+        Err(error @ ClientError::TimedOut { .. }) => Err(error),
+        // A loss is the request's reply, unless the server has given one before it.
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 

@@ -283,6 +283,23 @@ impl Dialogue {
         self.waiting.len() + self.answers.len()
     }
 
+    /// Whether the answer to a request is to come, or has come and was not taken.
+    pub(super) fn awaits_answer(&self) -> bool {
+        let is_wanted = |waiting: &Waiting| matches!(waiting, Waiting::Request { .. });
+        !self.answers.is_empty() || self.waiting.iter().any(is_wanted)
+    }
+
+    /// Whether the server owes an answer to anything but a heartbeat, wanted still or not.
+    pub(super) fn is_owed(&self) -> bool {
+        let is_beat = |waiting: &Waiting| matches!(waiting, Waiting::Heartbeat { .. });
+        !self.waiting.iter().all(is_beat)
+    }
+
+    /// Whether requests were lost, and whoever sent them was not told.
+    pub(super) fn has_untold_loss(&self) -> bool {
+        self.answers.iter().any(|answer| answer.outcome.is_err())
+    }
+
     /// Whether nothing is to be sent and no answer is to come.
     #[cfg(any(test, feature = "tokio-client"))]
     pub(super) fn is_quiet(&self) -> bool {

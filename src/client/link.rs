@@ -22,6 +22,8 @@ pub(super) struct Link {
     stream: Option<TcpStream>,
     /// Why there is no connection.
     loss: ClientError,
+    /// Whether the server owed an answer when the connection was lost.
+    was_owed: bool,
     connects: u64,
     failed: u32,
     started: Instant,
@@ -40,6 +42,7 @@ impl Link {
             options,
             stream: None,
             loss: ClientError::Closed,
+            was_owed: false,
             connects: 0,
             failed: 0,
             started: Instant::now(),
@@ -114,8 +117,19 @@ impl Link {
 
     /// Sends what is to be sent, and reads meanwhile: a server that can't get rid of its replies
     /// takes no more requests.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::TimedOut`], and the rest goes out with what is sent next; or the loss of the
+    /// connection, and of the rest with it.
     pub(super) fn flush(&mut self) -> Result<(), ClientError> {
-        self.wait(|dialogue| dialogue.unsent().is_empty().then_some(()))
+        self.wait(|dialogue| dialogue.unsent().is_empty().then_some(()))?;
+        // With a connection, what was not sent is lost, and nothing is left to be sent, either.
+        if self.is_connected() {
+            Ok(())
+        } else {
+            Err(self.loss.clone())
+        }
     }
 
     /// Waits until `found` finds something.
@@ -192,18 +206,30 @@ impl Link {
 
     fn lose(&mut self, loss: ClientError) {
         self.stream = None;
+        self.was_owed = self.dialogue.is_owed();
         self.dialogue.lose(&loss);
         self.loss = loss;
     }
 
     /// Sends what is to be sent, tells the server that nothing more comes, and waits until it has
     /// closed its side, too.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::TimedOut`]; the loss of the connection, unless that is the end that was waited
+    /// for: the server has closed and owed nothing.
     pub(super) fn close(&mut self) -> Result<(), ClientError> {
-        if self.is_connected() {
-            self.flush()?;
+        if !self.is_connected() {
+            // Its requests were told of its loss, but for those that nobody asked about.
+            return if self.dialogue.has_untold_loss() {
+                Err(self.loss.of_in_flight())
+            } else {
+                Ok(())
+            };
         }
+        self.flush()?;
         let Some(stream) = &self.stream else {
-            return Ok(());
+            return Err(self.loss.clone());
         };
         stream
             .shutdown(Shutdown::Write)
@@ -220,6 +246,7 @@ impl Link {
             self.turn(left);
         }
         match &self.loss {
+            loss if self.was_owed => Err(loss.of_in_flight()),
             ClientError::Closed | ClientError::Dismissed(_) => Ok(()),
             loss => Err(loss.clone()),
         }
@@ -237,5 +264,55 @@ fn wait_for(stream: &TcpStream, to_write: bool, patience: Duration) -> io::Resul
         Ok(_) => Ok(fds[0].revents()),
         Err(rustix::io::Errno::INTR) => Ok(PollFlags::empty()),
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::protocol::{BODY_BYTES_MAX, encode};
+
+    /// A link with more to send than the system takes in for a server that reads nothing.
+    fn stuck(listener: &TcpListener) -> Link {
+        let options = Options::new().timeout(Duration::from_secs(30));
+        let address = listener.local_addr().unwrap();
+        let mut link = Link::open(address.into(), options).unwrap();
+        for _ in 0..1000 {
+            let body = [0; BODY_BYTES_MAX];
+            let frame = |out: &mut Vec<u8>| Ok(encode(out, 1000, &body)?);
+            link.dialogue().put(Duration::ZERO, frame).unwrap();
+        }
+        link
+    }
+
+    /// The server goes when it has seen that something came.
+    fn leaves(listener: TcpListener) -> std::thread::JoinHandle<()> {
+        std::thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            stream.peek(&mut [0]).unwrap();
+        })
+    }
+
+    /// The loss of a connection empties what is to be sent, which was taken for having sent it.
+    #[test]
+    fn what_was_thrown_away_was_not_sent() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut link = stuck(&listener);
+        let server = leaves(listener);
+        let error = link.flush().unwrap_err();
+        assert!(matches!(error, ClientError::Broken(_)), "{error}");
+        server.join().unwrap();
+    }
+
+    #[test]
+    fn a_close_tells_what_could_not_be_sent() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut link = stuck(&listener);
+        let server = leaves(listener);
+        let error = link.close().unwrap_err();
+        assert!(matches!(error, ClientError::Broken(_)), "{error}");
+        server.join().unwrap();
     }
 }

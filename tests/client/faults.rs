@@ -258,6 +258,60 @@ fn a_request_that_ends_the_connection_is_refused_and_the_others_are_lost() {
 }
 
 #[test]
+fn a_close_tells_of_requests_that_were_lost_and_not_of_those_that_were_refused() {
+    for lost in [false, true] {
+        let (went, goes) = mpsc::channel();
+        let server = Scripted::start([script(move |peer| {
+            peer.expect(1000);
+            peer.expect(1001);
+            peer.send(1000, b"");
+            if !lost {
+                peer.send_error(1001, Reason::Internal);
+            }
+            went.send(()).unwrap();
+        })]);
+        let mut client = options().connect(server.address()).unwrap();
+        client.send(1000, b"").unwrap();
+        client.send(1001, b"").unwrap();
+        goes.recv_timeout(DEADLINE).unwrap();
+        let outcome = client.close();
+        let is_told = matches!(outcome, Err(ClientError::Lost { .. }));
+        assert!(is_told == lost && outcome.is_ok() != lost, "{outcome:?}");
+        server.ended();
+    }
+}
+
+#[test]
+fn a_close_tells_of_requests_that_were_lost_before() {
+    let server = Scripted::start([script(|peer| {
+        peer.expect(1000);
+    })]);
+    let mut client = options().connect(server.address()).unwrap();
+    client.send(1000, b"").unwrap();
+    client.push().unwrap_err();
+    let error = client.close().unwrap_err();
+    assert!(matches!(error, ClientError::Lost { .. }), "{error}");
+    server.ended();
+}
+
+/// A request that was given up was waited for as if it could be answered.
+#[test]
+fn nothing_is_in_flight_where_all_was_given_up() {
+    let (done, is_done) = mpsc::channel::<()>();
+    let server = Scripted::start([script(move |peer| {
+        peer.expect(1000);
+        is_done.recv_timeout(DEADLINE).unwrap();
+    })]);
+    let options = Client::options().timeout(Duration::from_millis(50));
+    let mut client = options.connect(server.address()).unwrap();
+    client.request(1000, b"").unwrap_err();
+    let error = client.reply().unwrap_err();
+    assert!(matches!(error, ClientError::NothingInFlight), "{error}");
+    done.send(()).unwrap();
+    server.ended();
+}
+
+#[test]
 fn nobody_who_listens_is_told_with_the_address() {
     // Nobody listens any more on a port that was free a moment ago.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
