@@ -4,6 +4,12 @@
 //! every other one answers the oldest request without an answer, which is what the protocol
 //! promises. So no frame is ever given to two, and none to the wrong one.
 //!
+//! Pushes that find no room are held back: nothing is decoded or read until some were taken, and TCP
+//! holds the server back. So whoever keeps up loses none, however many come at once. They are dropped
+//! and counted only where something has to be read that may be behind them: the answer to a request,
+//! or, once it is overdue, to a heartbeat; room for the server, which takes nothing while it can't
+//! get rid of what it sends; the end.
+//!
 //! Times are counted from any one moment on.
 
 use std::collections::{BTreeSet, VecDeque};
@@ -64,6 +70,10 @@ pub(super) struct Dialogue {
     waiting: VecDeque<Waiting>,
     answers: VecDeque<Answered>,
     pushes: Pushes,
+    /// Whether frames may have come that were not decoded, since the pushes among them find no room.
+    has_held_back: bool,
+    /// Pushes that find no room are dropped, until one is taken.
+    drops: bool,
     tickets: u64,
     arrivals: u64,
     /// Of this connection: whether anything came, and when something last did.
@@ -89,6 +99,8 @@ impl Dialogue {
             waiting: VecDeque::new(),
             answers: VecDeque::new(),
             pushes: Pushes::new(options.pushes_waiting_max),
+            has_held_back: false,
+            drops: false,
             tickets: 0,
             arrivals: 0,
             heard: false,
@@ -109,6 +121,7 @@ impl Dialogue {
         (self.heard, self.heard_at, self.sent_at) = (false, now, now);
         (self.going_away, self.is_ending) = (false, false);
         self.farewell = None;
+        (self.has_held_back, self.drops) = (false, false);
     }
 
     /// The server was told that nothing more comes over this connection: no heartbeat, either.
@@ -118,6 +131,7 @@ impl Dialogue {
 
     /// The connection is lost: so are the requests that wait for an answer, and what was to be sent.
     pub(super) fn lose(&mut self, loss: &ClientError) {
+        self.release();
         self.decoder.discard();
         self.out.wipe();
         for waiting in std::mem::take(&mut self.waiting) {
@@ -243,6 +257,12 @@ impl Dialogue {
         if self.next_timeout().is_none_or(|due| now < due) {
             return Ok(());
         }
+        if !self.waiting.is_empty() && self.holds_back() {
+            // Nobody has taken a push for that long, and the answer may be behind them.
+            self.make_way();
+            self.heard_at = now;
+            return Ok(());
+        }
         if !self.waiting.is_empty() {
             return Err(ClientError::Silent {
                 timeout: self.patience,
@@ -262,7 +282,9 @@ impl Dialogue {
 
     /// The oldest push.
     pub(super) fn poll_push(&mut self) -> Option<Push> {
-        self.pushes.take()
+        let push = self.pushes.take()?;
+        self.drops = false;
+        Some(push)
     }
 
     /// The oldest frame, whatever it is. What no frame answers any more is left out.
@@ -272,7 +294,7 @@ impl Dialogue {
         match self.answers.front() {
             Some(answer) if answer.arrival < pushed => self.answers.pop_front()?.outcome.ok(),
             _ => {
-                let Push { code, body, .. } = self.pushes.take()?;
+                let Push { code, body, .. } = self.poll_push()?;
                 Some(Reply { code, body })
             }
         }

@@ -180,11 +180,21 @@ impl Link {
         let Some(stream) = &mut self.stream else {
             return Ok(());
         };
+        if self.dialogue.can_go_on() {
+            return self.dialogue.handle_bytes(&[], self.started.elapsed());
+        }
         let has_unsent = !self.dialogue.unsent().is_empty();
-        let ready = wait_for(stream, has_unsent, patience).map_err(ClientError::broken)?;
+        let mut wanted = PollFlags::empty();
+        wanted.set(PollFlags::IN, has_unsent || !self.dialogue.holds_back());
+        wanted.set(PollFlags::OUT, has_unsent);
+        let ready = wait_for(stream, wanted, patience).map_err(ClientError::broken)?;
+        if has_unsent && !ready.is_empty() && !ready.contains(PollFlags::OUT) {
+            // The server may take nothing before it gets rid of what it sends.
+            self.dialogue.make_way();
+        }
         // First, since a server that closes may have said why, and to send would then fail. Errors
         // and hang-ups are told by reading.
-        if !(ready - PollFlags::OUT).is_empty() {
+        if !(ready - PollFlags::OUT).is_empty() && !self.dialogue.holds_back() {
             match unless_blocked(stream.read(&mut self.buffer))? {
                 Some(0) => return Err(self.dialogue.handle_end()),
                 Some(bytes) => {
@@ -253,10 +263,8 @@ impl Link {
     }
 }
 
-/// Waits until there is something to read, or room to write where that is wanted.
-fn wait_for(stream: &TcpStream, to_write: bool, patience: Duration) -> io::Result<PollFlags> {
-    let mut wanted = PollFlags::IN;
-    wanted.set(PollFlags::OUT, to_write);
+/// Waits until there is something to read or room to write, as wanted.
+fn wait_for(stream: &TcpStream, wanted: PollFlags, patience: Duration) -> io::Result<PollFlags> {
     let mut fds = [PollFd::new(stream, wanted)];
     // Longer than the system can count is as good as no end.
     let patience = Timespec::try_from(patience).ok();

@@ -76,8 +76,11 @@ impl Options {
         self
     }
 
-    /// How many pushes may wait until they are read; beyond, new ones are dropped, and the next one
-    /// that is kept says how many ([`Push::lost_before`](super::Push::lost_before)).
+    /// How many pushes may wait until they are taken. Beyond, nothing more is read until some were,
+    /// and TCP holds the server back. While the answer to a request is awaited, or a heartbeat's is
+    /// overdue, new ones are dropped instead: the next one that is kept says how many
+    /// ([`Push::lost_before`](super::Push::lost_before)). So a program that takes no pushes gets its
+    /// replies still; but it learns of a connection's end only with the next request.
     #[must_use]
     pub fn pushes_waiting_max(mut self, pushes: usize) -> Options {
         self.pushes_waiting_max = pushes;

@@ -10,6 +10,8 @@ use super::received::Push;
 pub(super) struct Pushes {
     waiting: VecDeque<(u64, Push)>,
     waiting_max: usize,
+    /// How many wait further on, and count as waiting here.
+    elsewhere: usize,
     lost: u64,
 }
 
@@ -18,6 +20,7 @@ impl Pushes {
         Pushes {
             waiting: VecDeque::new(),
             waiting_max,
+            elsewhere: 0,
             lost: 0,
         }
     }
@@ -26,7 +29,7 @@ impl Pushes {
     pub(super) fn add(&mut self, arrival: u64, mut push: Push) {
         // What another queue has lost before this one counts, too.
         self.lost += push.lost_before;
-        if self.waiting.len() >= self.waiting_max {
+        if self.is_full() {
             self.lost += 1;
             return;
         }
@@ -37,6 +40,28 @@ impl Pushes {
     /// The oldest one.
     pub(super) fn take(&mut self) -> Option<Push> {
         self.waiting.pop_front().map(|(_, push)| push)
+    }
+
+    /// Whether the next one finds no room.
+    pub(super) fn is_full(&self) -> bool {
+        self.waiting.len() + self.elsewhere >= self.waiting_max
+    }
+
+    /// Whether there can be room for one at all.
+    pub(super) fn keeps_any(&self) -> bool {
+        self.waiting_max > 0
+    }
+
+    /// So many wait further on, for as long as nothing else is said.
+    #[cfg(feature = "tokio-client")]
+    pub(super) fn count_elsewhere(&mut self, pushes: usize) {
+        self.elsewhere = pushes;
+    }
+
+    /// How many wait.
+    #[cfg(feature = "tokio-client")]
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
     }
 
     /// When the oldest one arrived, counted in frames.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use corelane::client::{AsyncClient, ClientError, Options, Push};
 use corelane::protocol::messages::{Event, Publish, Subscribe};
-use corelane::protocol::{Reason, codes};
+use corelane::protocol::{Reason, codes, encode};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -126,6 +126,34 @@ async fn pushes_come_to_whoever_waits_and_what_finds_no_room_is_counted() {
     client.close().await.unwrap();
     let over = next(&client).await.unwrap_err();
     assert!(matches!(over, ClientError::Over), "{over}");
+}
+
+/// They come faster than one task can take them.
+#[tokio::test]
+async fn whoever_keeps_up_loses_no_push() {
+    const EVENTS: u32 = 20_000;
+    let server = Scripted::start([script(|peer| {
+        let mut events = Vec::new();
+        for number in 0..EVENTS {
+            let body = [b"\x01t", &number.to_be_bytes()[..]].concat();
+            encode(&mut events, codes::EVENT, &body).unwrap();
+        }
+        peer.send_bytes(&events);
+        peer.echo_to_the_end();
+    })]);
+    let client = connected(options(), &server).await;
+    for number in 0..EVENTS {
+        let push = next(&client).await.unwrap();
+        let event = push.message::<Event>().unwrap();
+        assert_eq!(
+            (event.payload, push.lost_before),
+            (&number.to_be_bytes()[..], 0)
+        );
+        if number % 100 == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    client.close().await.unwrap();
 }
 
 #[tokio::test]

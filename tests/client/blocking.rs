@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use corelane::client::ClientError;
 use corelane::protocol::messages::{Event, GoAway};
-use corelane::protocol::{Reason, codes};
+use corelane::protocol::{Reason, codes, encode};
 
 use crate::scripted::{Peer, Scripted, script};
 use crate::server::{COUNT, DEADLINE, MUTE, builder, config, options, quickly, started};
@@ -148,6 +148,31 @@ fn pushes_that_find_no_room_are_counted() {
     client.request(1000, b"").unwrap();
     let push = client.push().unwrap();
     assert_eq!((push.body[2], push.lost_before), (10, 7));
+}
+
+/// More than may wait come in one read.
+#[test]
+fn whoever_keeps_up_loses_no_push() {
+    const EVENTS: u32 = 20_000;
+    let server = Scripted::start([script(|peer| {
+        let mut events = Vec::new();
+        for number in 0..EVENTS {
+            let body = [b"\x01t", &number.to_be_bytes()[..]].concat();
+            encode(&mut events, codes::EVENT, &body).unwrap();
+        }
+        peer.send_bytes(&events);
+        peer.echo_to_the_end();
+    })]);
+    let mut client = options().connect(server.address()).unwrap();
+    for number in 0..EVENTS {
+        let push = client.push().unwrap();
+        let event = push.message::<Event>().unwrap();
+        assert_eq!(
+            (event.payload, push.lost_before),
+            (&number.to_be_bytes()[..], 0)
+        );
+    }
+    client.close().unwrap();
 }
 
 #[test]

@@ -129,17 +129,24 @@ impl Driver {
 
     /// Waits for the next thing to happen, and does what it asks for.
     async fn turn(&mut self, stream: &TcpStream) -> Result<(), ClientError> {
+        self.dialogue.count_pushes_elsewhere(self.inbox.waiting());
+        if self.dialogue.can_go_on() {
+            return self.dialogue.handle_bytes(&[], self.started.elapsed());
+        }
         let mut interest = Interest::READABLE;
-        if !self.dialogue.unsent().is_empty() {
+        let has_unsent = !self.dialogue.unsent().is_empty();
+        if has_unsent {
             interest |= Interest::WRITABLE;
         }
+        let holds_back = self.dialogue.holds_back();
         let timer = self.dialogue.next_timeout().map(|due| self.started + due);
         let deadline = self.closing.as_ref().map(|closing| closing.deadline);
         let wakes = [timer, deadline, self.leaves_by, Some(self.sweep_at)];
         let wakes_at = wakes.into_iter().flatten().min().unwrap_or(self.sweep_at);
         tokio::select! {
             command = self.commands.recv(), if self.takes_commands() => self.take(command),
-            ready = stream.ready(interest) => {
+            () = self.inbox.taken(), if holds_back => {}
+            ready = stream.ready(interest), if has_unsent || !holds_back => {
                 self.transfer(stream, ready.map_err(ClientError::broken)?)?;
             }
             () = sleep_until(wakes_at) => self.wake()?,
@@ -148,8 +155,13 @@ impl Driver {
     }
 
     fn transfer(&mut self, stream: &TcpStream, ready: Ready) -> Result<(), ClientError> {
+        if !self.dialogue.unsent().is_empty() && !ready.is_writable() {
+            // The server may take nothing before it gets rid of what it sends.
+            self.dialogue.make_way();
+        }
         // First, since a server that closes may have said why, and to send would then fail.
-        if ready.is_readable() || ready.is_read_closed() || ready.is_error() {
+        let is_readable = ready.is_readable() || ready.is_read_closed() || ready.is_error();
+        if is_readable && !self.dialogue.holds_back() {
             match unless_blocked(stream.try_read(&mut self.buffer))? {
                 Some(0) => return Err(self.dialogue.handle_end()),
                 Some(bytes) => {

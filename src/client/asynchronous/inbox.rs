@@ -13,6 +13,8 @@ use super::super::received::Push;
 pub(super) struct Inbox {
     state: Mutex<State>,
     changed: Notify,
+    /// A push was taken.
+    taken: Notify,
 }
 
 struct State {
@@ -39,6 +41,7 @@ impl Inbox {
                 going_away: false,
             }),
             changed: Notify::new(),
+            taken: Notify::new(),
         }
     }
 
@@ -89,7 +92,19 @@ impl Inbox {
     }
 
     pub(super) fn try_next(&self) -> Option<Push> {
-        self.state().pushes.take()
+        let push = self.state().pushes.take();
+        self.taken.notify_one();
+        push
+    }
+
+    /// How many pushes wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.state().pushes.len()
+    }
+
+    /// Waits until a push was taken since the last time.
+    pub(super) async fn taken(&self) {
+        self.taken.notified().await;
     }
 
     /// Waits for the next push, the loss of the connection or the end.
@@ -99,6 +114,7 @@ impl Inbox {
             let mut changed = pin!(self.changed.notified());
             changed.as_mut().enable();
             if let Some(outcome) = self.state().next() {
+                self.taken.notify_one();
                 return outcome;
             }
             changed.await;
