@@ -3,6 +3,8 @@
 
 use zeroize::Zeroize;
 
+use crate::protocol::FRAME_BYTES_MAX;
+
 /// Whole frames, of which the beginning may be out already.
 #[derive(Default)]
 pub(super) struct Unsent {
@@ -15,9 +17,25 @@ pub(super) struct Unsent {
 const KEPT_BYTES: usize = 64 * 1024;
 
 impl Unsent {
-    /// Where frames are appended.
+    /// Where a frame is appended.
     pub(super) fn end(&mut self) -> &mut Vec<u8> {
+        if self.is_secret {
+            self.make_room_for_a_frame();
+        }
         &mut self.bytes
+    }
+
+    /// A vector that grows by itself would leave a copy of its secrets behind.
+    fn make_room_for_a_frame(&mut self) {
+        let needed_bytes = self.bytes.len() + FRAME_BYTES_MAX;
+        if needed_bytes <= self.bytes.capacity() {
+            return;
+        }
+        let doubled_bytes = 2 * self.bytes.capacity();
+        let mut roomier = Vec::with_capacity(needed_bytes.max(doubled_bytes));
+        roomier.extend_from_slice(&self.bytes);
+        self.bytes.zeroize();
+        self.bytes = roomier;
     }
 
     /// From now until all are sent, the bytes are secret.
@@ -82,5 +100,19 @@ mod tests {
         // What the buffer held is zero now, and is overwritten by what comes next.
         unsent.end().resize(13, 1);
         assert_eq!(unsent.bytes(), [1; 13]);
+    }
+
+    /// Frames behind a secret one made the vector grow, which freed the old block as it was.
+    #[test]
+    fn no_frame_moves_a_secret() {
+        let mut unsent = Unsent::default();
+        unsent.keep_secret();
+        for frames in 1..10 {
+            let end = unsent.end();
+            let before = end.as_ptr();
+            end.resize(frames * FRAME_BYTES_MAX, 7);
+            assert_eq!(end.as_ptr(), before);
+        }
+        assert_eq!(unsent.bytes(), vec![7; 9 * FRAME_BYTES_MAX]);
     }
 }
