@@ -325,6 +325,13 @@ impl Driver {
     }
 }
 
+/// Also where its runtime is shut down: whoever waits for a push would wait for ever.
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.inbox.ended(ClientError::Over);
+    }
+}
+
 /// An asker that has given up does not want to know.
 fn answer(asker: Asker, outcome: Result<Reply, ClientError>) {
     let _ = asker.send(outcome);

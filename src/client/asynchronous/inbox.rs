@@ -73,8 +73,9 @@ impl Inbox {
         self.changed.notify_waiters();
     }
 
+    /// The first end that is told counts.
     pub(super) fn ended(&self, end: ClientError) {
-        self.state().end = Some(end);
+        self.state().end.get_or_insert(end);
         self.changed.notify_waiters();
     }
 
