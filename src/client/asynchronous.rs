@@ -61,6 +61,9 @@ use inbox::Inbox;
 #[derive(Clone)]
 pub struct AsyncClient {
     commands: mpsc::Sender<Command>,
+    /// Tells the driver to break off, or by being dropped with the last handle to close: even while
+    /// it takes no commands, since too much waits to be sent.
+    break_off: mpsc::UnboundedSender<()>,
     inbox: Arc<Inbox>,
     options: Arc<Options>,
 }
@@ -104,18 +107,21 @@ impl Options {
         server: impl Into<Destination>,
     ) -> Result<AsyncClient, ClientError> {
         let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
+        let (break_off, breaks_off) = mpsc::unbounded_channel();
         let inbox = Arc::new(Inbox::new(self.pushes_waiting_max));
         let options = Arc::new(self);
         let mut driver = Driver::new(
             server.into(),
             Arc::clone(&options),
             receiver,
+            breaks_off,
             Arc::clone(&inbox),
         );
         let stream = driver.connect().await?;
         tokio::spawn(driver.run(stream));
         Ok(AsyncClient {
             commands,
+            break_off,
             inbox,
             options,
         })
@@ -201,8 +207,16 @@ impl AsyncClient {
     /// client has ended, if it has.
     pub async fn close(&self) -> Result<(), ClientError> {
         let (done, is_done) = oneshot::channel();
-        self.hand_over(Command::Close(done)).await?;
-        is_done.await.unwrap_or_else(|_| Err(self.inbox.end()))
+        let outcome = self.in_time(async {
+            self.hand_over(Command::Close(done)).await?;
+            is_done.await.unwrap_or_else(|_| Err(self.inbox.end()))
+        });
+        let outcome = outcome.await;
+        if matches!(outcome, Err(ClientError::TimedOut { .. })) {
+            // Where the driver has ended meanwhile, nothing is left to break off.
+            let _ = self.break_off.send(());
+        }
+        outcome
     }
 
     async fn ask(&self, code: u16, frame: Vec<u8>, is_secret: bool) -> Result<Reply, ClientError> {

@@ -32,8 +32,10 @@ pub(super) struct Driver {
     options: Arc<Options>,
     dialogue: Dialogue,
     commands: mpsc::Receiver<Command>,
+    breaks_off: mpsc::UnboundedReceiver<()>,
     inbox: Arc<Inbox>,
-    /// Frames that no connection has taken yet; at most `in_flight_max`.
+    /// Frames that no connection has taken yet; at most `in_flight_max`, and at the end
+    /// what waited to be taken.
     queued: VecDeque<Outgoing>,
     askers: HashMap<Ticket, Asker>,
     closing: Option<Closing>,
@@ -56,6 +58,7 @@ impl Driver {
         server: Destination,
         options: Arc<Options>,
         commands: mpsc::Receiver<Command>,
+        breaks_off: mpsc::UnboundedReceiver<()>,
         inbox: Arc<Inbox>,
     ) -> Driver {
         let started = Instant::now();
@@ -65,6 +68,7 @@ impl Driver {
             sweep_at: started + options.timeout,
             options,
             commands,
+            breaks_off,
             inbox,
             queued: VecDeque::new(),
             askers: HashMap::new(),
@@ -145,6 +149,7 @@ impl Driver {
         let wakes_at = wakes.into_iter().flatten().min().unwrap_or(self.sweep_at);
         tokio::select! {
             command = self.commands.recv(), if self.takes_commands() => self.take(command),
+            broken = self.breaks_off.recv(), if self.closing.is_none() => self.break_off(broken),
             () = self.inbox.taken(), if holds_back => {}
             ready = stream.ready(interest), if has_unsent || !holds_back => {
                 self.transfer(stream, ready.map_err(ClientError::broken)?)?;
@@ -223,11 +228,7 @@ impl Driver {
             Some(Command::Close(told)) => vec![told],
             None => Vec::new(),
         };
-        self.closing = Some(Closing {
-            told,
-            deadline: Instant::now() + self.options.timeout,
-            is_shut: false,
-        });
+        self.closing = Some(Closing::until(Instant::now() + self.options.timeout, told));
     }
 
     /// Whether new requests wait for another connection, since this one drains.
@@ -308,10 +309,11 @@ impl Driver {
                 () = &mut over => return,
                 command = self.commands.recv(), if self.takes_commands() => {
                     self.take(command);
-                    if self.closing.is_some() {
-                        return;
-                    }
                 }
+                broken = self.breaks_off.recv() => self.break_off(broken),
+            }
+            if self.closing.is_some() {
+                return;
             }
         }
     }

@@ -22,6 +22,17 @@ pub(super) struct Closing {
 }
 
 impl Closing {
+    pub(super) fn until(
+        deadline: Instant,
+        told: Vec<oneshot::Sender<Result<(), ClientError>>>,
+    ) -> Closing {
+        Closing {
+            told,
+            deadline,
+            is_shut: false,
+        }
+    }
+
     /// What the client comes to when its connection ends like this.
     pub(super) fn end(&self, loss: ClientError) -> ClientError {
         match loss {
@@ -32,6 +43,19 @@ impl Closing {
 }
 
 impl Driver {
+    /// A close took too long, or no handle is left.
+    pub(super) fn break_off(&mut self, broken: Option<()>) {
+        if broken.is_some() {
+            self.closing = Some(Closing::until(Instant::now(), Vec::new()));
+            return;
+        }
+        // What was handed over before is carried out still; it is no more than the channel holds.
+        while let Ok(command) = self.commands.try_recv() {
+            self.take(Some(command));
+        }
+        self.take(None);
+    }
+
     /// Tells the server that nothing more comes over this connection, once nothing is in flight and
     /// the client is to be closed, or the server drains.
     pub(super) fn say_farewell(&mut self, stream: &TcpStream) -> io::Result<()> {
