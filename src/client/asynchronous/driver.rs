@@ -102,7 +102,16 @@ impl Driver {
             self.deliver();
             self.leaves_by = None;
             if let Some(closing) = &self.closing {
-                break closing.end(loss);
+                let end = closing.end(loss);
+                if !self.goes_back() {
+                    break end;
+                }
+                self.inbox.lost(end);
+                match self.connect().await {
+                    Ok(another) => stream = another,
+                    Err(error) => break error,
+                }
+                continue;
             }
             let Some(backoff) = self.options.reconnect else {
                 break loss;

@@ -19,6 +19,8 @@ pub(super) struct Closing {
     pub(super) deadline: Instant,
     /// Whether the server knows that nothing more comes.
     pub(super) is_shut: bool,
+    /// Whether it was connected once more for what was not sent.
+    pub(super) has_gone_back: bool,
 }
 
 impl Closing {
@@ -30,6 +32,7 @@ impl Closing {
             told,
             deadline,
             is_shut: false,
+            has_gone_back: false,
         }
     }
 
@@ -54,6 +57,17 @@ impl Driver {
             self.take(Some(command));
         }
         self.take(None);
+    }
+
+    /// Whether to connect once more before the end, for what was handed over before the close and no
+    /// connection has taken: this one drained, and was being left.
+    pub(super) fn goes_back(&mut self) -> bool {
+        let has_cause = self.options.reconnect.is_some() && !self.queued.is_empty();
+        self.closing.as_mut().is_some_and(|closing| {
+            has_cause
+                && Instant::now() < closing.deadline
+                && !std::mem::replace(&mut closing.has_gone_back, true)
+        })
     }
 
     /// Tells the server that nothing more comes over this connection, once nothing is in flight and
