@@ -13,12 +13,12 @@ use tokio::time::timeout;
 use crate::scripted::{Peer, Scripted, script};
 use crate::server::{COUNT, DEADLINE, MUTE, config, options, quickly, started};
 
-async fn connected(options: Options, server: &Scripted) -> AsyncClient {
+pub(crate) async fn connected(options: Options, server: &Scripted) -> AsyncClient {
     options.connect_async(server.address()).await.unwrap()
 }
 
 /// The next push or loss, with the deadline.
-async fn next(client: &AsyncClient) -> Result<Push, ClientError> {
+pub(crate) async fn next(client: &AsyncClient) -> Result<Push, ClientError> {
     let next = timeout(DEADLINE, client.push()).await;
     next.expect("a push or a loss comes")
 }
@@ -359,41 +359,6 @@ async fn garbage_is_told_as_what_it_is() {
         "what the server sent is not corelane's protocol: a checksum is wrong; \
          whether the request was carried out is not known"
     );
-}
-
-#[tokio::test]
-async fn a_close_lets_what_is_in_flight_be_answered() {
-    let server = Scripted::start([script(|peer| {
-        peer.expect(1000);
-        peer.send(1000, b"a");
-        peer.expect(1000);
-        peer.send(1000, b"b");
-        peer.expect_end();
-    })]);
-    let client = connected(options(), &server).await;
-    let (a, b, closed) = tokio::join!(
-        client.request(1000, b""),
-        client.request(1000, b""),
-        client.close(),
-    );
-    closed.unwrap();
-    assert_eq!((a.unwrap().body, b.unwrap().body), (vec![b'a'], vec![b'b']));
-    server.ended();
-}
-
-#[tokio::test]
-async fn the_last_clone_that_goes_closes_the_connection() {
-    let (end, ended) = tokio::sync::oneshot::channel();
-    let server = Scripted::start([script(|peer| {
-        peer.expect(1000);
-        peer.expect_end();
-        end.send(()).unwrap();
-    })]);
-    let client = connected(options(), &server).await;
-    client.clone().tell(1000, b"").await.unwrap();
-    drop(client);
-    timeout(DEADLINE, ended).await.unwrap().unwrap();
-    server.ended();
 }
 
 #[tokio::test]

@@ -13,6 +13,8 @@
 #[cfg(feature = "tokio-client")]
 mod asynchronous;
 mod blocking;
+#[cfg(feature = "tokio-client")]
+mod endings;
 mod faults;
 mod messages;
 mod scripted;
