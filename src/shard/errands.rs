@@ -11,12 +11,14 @@ use std::collections::VecDeque;
 use super::Shard;
 use super::connection::Phase;
 use super::io::{Io, Message, Operation};
+use super::mailbox::{DELIVERIES_MAX, Room};
 use super::outbound::{Outbound, SpareBuffers};
 use super::settings::Settings;
 use crate::handler::{Answer, Asker, ConnectionId, Errand, Outcome, Run, RunError, Shared};
 use crate::metrics::CloseCause;
 
-/// Messages of others that wait behind a broadcast, from which on it goes over more slots than that.
+/// Messages of other shards that wait behind a broadcast, from which on no more of them are taken:
+/// then they wait with those shards, which are congested by it and refuse what would make more.
 const ARRIVED_MAX: usize = 4096;
 
 /// What came from others and is to be done, in order.
@@ -24,10 +26,20 @@ const ARRIVED_MAX: usize = 4096;
 pub(super) struct Lanes<Socket> {
     own: Lane,
     others: Lane,
-    arrived: VecDeque<Message<Socket>>,
+    arrived: VecDeque<Arrived<Socket>>,
+    /// As many as are in `arrived` from other shards.
+    from_shards: usize,
     errands_left: usize,
     /// Something was carried out in this turn.
     worked: bool,
+}
+
+/// A message that waits.
+#[derive(Debug)]
+struct Arrived<Socket> {
+    message: Message<Socket>,
+    /// What it takes up in the mailbox, if it is from outside the shards.
+    room: Option<Room>,
 }
 
 /// How far a lane is with a broadcast.
@@ -73,6 +85,23 @@ impl<Socket> Lanes<Socket> {
         self.arrived.len()
     }
 
+    /// So many messages of other shards wait that no more of them may be taken.
+    #[inline]
+    pub(super) fn are_full(&self) -> bool {
+        self.from_shards > ARRIVED_MAX
+    }
+
+    fn push(&mut self, message: Message<Socket>, room: Option<Room>) {
+        self.from_shards += usize::from(room.is_none());
+        self.arrived.push_back(Arrived { message, room });
+    }
+
+    fn pop(&mut self) -> Option<Arrived<Socket>> {
+        let arrived = self.arrived.pop_front()?;
+        self.from_shards -= usize::from(arrived.room.is_none());
+        Some(arrived)
+    }
+
     #[inline]
     pub(super) fn is_idle(&self) -> bool {
         self.own.sweep.is_none() && self.others.sweep.is_none() && self.arrived.is_empty()
@@ -85,6 +114,7 @@ impl<Socket> Default for Lanes<Socket> {
             own: Lane::default(),
             others: Lane::default(),
             arrived: VecDeque::new(),
+            from_shards: 0,
             errands_left: 0,
             worked: false,
         }
@@ -184,16 +214,16 @@ impl<I: Io, S: 'static> Shard<I, S> {
         }
     }
 
-    /// Another shard, or somebody outside, wants something done.
+    /// Another shard wants something done.
     pub(super) fn arrive_at_lane(&mut self, message: Message<I::Socket>) {
-        self.lanes.arrived.push_back(message);
+        self.lanes.push(message, None);
         self.go_on_with_arrived();
     }
 
     /// Somebody outside the shards wants this done: as if another shard did. Call it between turns;
-    /// the next one goes on with it.
-    pub fn take_in_from_outside(&mut self, message: Message<I::Socket>) {
-        self.lanes.arrived.push_back(message);
+    /// the next one goes on with it, and `room` is given back when it is carried out.
+    pub(super) fn take_in_from_outside(&mut self, message: Message<I::Socket>, room: Room) {
+        self.lanes.push(message, Some(room));
     }
 
     /// Somebody outside was refused so often, since too much waited.
@@ -203,13 +233,10 @@ impl<I: Io, S: 'static> Shard<I, S> {
 
     fn go_on_with_arrived(&mut self) {
         loop {
-            if self.lanes.arrived.len() > ARRIVED_MAX {
-                self.lanes.others.slots_left = usize::MAX;
-            }
             if !self.sweep_on(Whose::Others) {
                 return;
             }
-            let Some(message) = self.lanes.arrived.pop_front() else {
+            let Some(Arrived { message, room }) = self.lanes.pop() else {
                 return;
             };
             self.lanes.worked = true;
@@ -219,6 +246,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
                 Message::Run(run) => self.run(run),
                 other => self.told(other),
             }
+            drop(room);
         }
     }
 
@@ -349,8 +377,8 @@ impl<I: Io, S: 'static> Shard<I, S> {
     /// What does not add up among errands, if anything.
     pub(super) fn audit_errands(&self) -> Result<(), String> {
         self.desk.audit()?;
-        // With what a mailbox may bring at once.
-        let most = 2 * ARRIVED_MAX + super::COMPLETIONS_PER_TURN;
+        // With what a mailbox may bring.
+        let most = ARRIVED_MAX + DELIVERIES_MAX + super::COMPLETIONS_PER_TURN;
         if self.lanes.arrived() > most {
             return Err(format!("{} messages of others wait", self.lanes.arrived()));
         }

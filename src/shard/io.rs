@@ -48,6 +48,10 @@ pub trait Io {
         drop(received);
     }
 
+    /// Gives out no more messages of other shards, or does again: what is held waits with them, and
+    /// makes them congested when it is too much.
+    fn hold_messages(&mut self, _hold: bool) {}
+
     /// Takes up to `max` completions, in the order in which they happened.
     fn reap(&mut self, completions: &mut Vec<Completion<Self::Socket, Self::Received>>, max: usize);
 }

@@ -25,6 +25,7 @@ mod flood;
 mod hooks;
 mod io;
 mod ledger;
+mod mailbox;
 mod marks;
 pub(crate) mod mesh;
 mod outbound;
@@ -221,6 +222,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
         self.recorder.begin_turn(now_us);
         let deferred = std::mem::take(&mut self.deferred);
         let mut completions = std::mem::take(&mut self.completions);
+        self.io.hold_messages(self.lanes.are_full());
         self.io.reap(&mut completions, COMPLETIONS_PER_TURN);
         let worked = !completions.is_empty() || !deferred.is_empty();
         self.counters.turns += 1;

@@ -17,7 +17,6 @@
 //! has the executor go round every [`KEEPER_US`]. It wakes no shard: what should have does.
 
 mod control;
-mod mailbox;
 mod parking;
 mod ring_io;
 
@@ -31,11 +30,12 @@ use std::time::Duration;
 use glommio::timer::Timer;
 
 pub(crate) use self::control::{Control, Order, Show, Tuning};
-pub(crate) use self::mailbox::Refused;
+pub(crate) use super::mailbox::Refused;
 
 use self::control::{DRAIN, NO_REQUEST, Reply, STOP};
 use self::parking::Parking;
 use self::ring_io::RingIo;
+use super::mailbox::DELIVERIES_MAX;
 use super::mesh::Mesh;
 use super::{Loads, Message, Pace, Shard, Snapshot, Turn};
 use crate::handler::{Local, Router};
@@ -280,21 +280,7 @@ impl Runner {
 
     fn carry_out_requests<S: 'static>(&mut self, shard: &mut Shard<RingIo, S>) {
         if self.controls[self.number].take_orders() {
-            while let Ok(order) = self.orders.try_recv() {
-                match order {
-                    Order::Reload { tuning, untaken } => {
-                        self.reload(shard, tuning);
-                        drop(untaken);
-                    }
-                    Order::Show(show) => self.show(shard, show),
-                    Order::Deliver(message, room) => {
-                        let message = message.with_socket(|fd| shard.io_mut().ring.adopt(fd));
-                        shard.take_in_from_outside(message);
-                        drop(room);
-                    }
-                }
-            }
-            shard.count_refused(self.controls[self.number].take_refused());
+            self.take_orders(shard);
         }
         let request = self.controls[self.number].request();
         if request > self.request {
@@ -305,6 +291,31 @@ impl Runner {
                 _ => shard.stop_at_once(self.clock.now_us()),
             }
         }
+    }
+
+    /// Takes orders, as many as deliveries may wait: who goes on ordering does not keep the shard.
+    fn take_orders<S: 'static>(&mut self, shard: &mut Shard<RingIo, S>) {
+        for taken in 0.. {
+            if taken == DELIVERIES_MAX {
+                self.controls[self.number].leave_orders();
+                break;
+            }
+            let Ok(order) = self.orders.try_recv() else {
+                break;
+            };
+            match order {
+                Order::Reload { tuning, untaken } => {
+                    self.reload(shard, tuning);
+                    drop(untaken);
+                }
+                Order::Show(show) => self.show(shard, show),
+                Order::Deliver(message, room) => {
+                    let message = message.with_socket(|fd| shard.io_mut().ring.adopt(fd));
+                    shard.take_in_from_outside(message, room);
+                }
+            }
+        }
+        shard.count_refused(self.controls[self.number].take_refused());
     }
 
     fn reload<S: 'static>(&mut self, shard: &mut Shard<RingIo, S>, tuning: Tuning) {

@@ -5,6 +5,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 
 use super::ending::CLOSE_US;
+use super::mailbox::{DELIVERIES_MAX, Refused, Rooms};
 use super::*;
 use crate::config::Config;
 use crate::handler::{PushError, Reply, RunError};
@@ -18,6 +19,8 @@ struct Still {
     wiped: Vec<Vec<u8>>,
     sends: Vec<SendBuffer>,
     somebody_waits: bool,
+    /// Messages of other shards are not to be given out.
+    holds_messages: bool,
     /// The other shards have ended.
     others_are_gone: bool,
 }
@@ -47,6 +50,10 @@ impl Io for Still {
 
     fn wipe(&mut self, received: Vec<u8>) {
         self.wiped.push(received);
+    }
+
+    fn hold_messages(&mut self, hold: bool) {
+        self.holds_messages = hold;
     }
 
     fn reap(&mut self, completions: &mut Vec<Completion<(), Vec<u8>>>, _max: usize) {
@@ -547,4 +554,62 @@ fn pushes_do_not_put_off_the_idle_time_out() {
     }
     shard.turn(IDLE_US + 2 * timer::TICK_US);
     assert_eq!(asked(&shard, "Send"), 10, "nine pushes, and the last word");
+}
+
+/// A broadcast to go over slowly: one slot a turn, of three that there are.
+fn with_three_connections_swept_one_a_turn() -> Shard<Still, ()> {
+    let settings = Settings {
+        turn_slots_max: 1,
+        ..Settings::from(&Config::default())
+    };
+    let mut shard = with_one_connection(settings, Router::new());
+    accept(&mut shard, "127.0.0.1:10", 2);
+    accept(&mut shard, "127.0.0.1:11", 3);
+    shard
+}
+
+fn broadcast<Socket>() -> Message<Socket> {
+    Message::Broadcast {
+        frame: frame(1000, b"news"),
+    }
+}
+
+/// Room in the mailbox was once given back as soon as the shard had taken a delivery, so that it
+/// piled up there whatever was put in while a broadcast was on its way.
+#[test]
+fn deliveries_from_outside_have_their_room_until_they_are_carried_out() {
+    let mut shard = with_three_connections_swept_one_a_turn();
+    let rooms = Arc::new(Rooms::default());
+    for _ in 0..DELIVERIES_MAX {
+        let room = rooms.take(8).unwrap();
+        shard.take_in_from_outside(broadcast(), room);
+    }
+    assert_eq!(rooms.take(8).unwrap_err(), Refused::Full);
+    shard.turn(4);
+    assert!(!shard.io.holds_messages, "those of other shards are apart");
+    let room = rooms.take(8).unwrap();
+    assert_eq!(rooms.take(8).unwrap_err(), Refused::Full, "one was begun");
+    shard.take_in_from_outside(broadcast(), room);
+    shard.audit().unwrap();
+}
+
+/// From so many messages on, one turn once carried out all broadcasts that waited, however many.
+#[test]
+fn more_messages_than_may_wait_are_held_back_and_not_hurried() {
+    let mut shard = with_three_connections_swept_one_a_turn();
+    for _ in 0..5000 {
+        let message = broadcast();
+        shard.io.completions.push(Completion::Told { message });
+    }
+    let before = shard.counters.pushes;
+    shard.turn(4);
+    shard.turn(5);
+    assert!(shard.counters.pushes - before <= 2, "one slot a turn");
+    assert!(shard.io.holds_messages);
+    let mut now_us = 5;
+    while shard.io.holds_messages {
+        now_us += 1;
+        assert!(shard.turn(now_us).worked);
+    }
+    assert_eq!(shard.lanes.arrived(), 4096);
 }

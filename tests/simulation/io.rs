@@ -148,6 +148,8 @@ pub(crate) struct FakeIo {
     pub(crate) stop_told_us: Option<u64>,
     /// A drain's time was over.
     pub(crate) drained_out: bool,
+    /// The shard takes no messages of others.
+    pub(crate) holds_messages: bool,
     /// Completions given out in this turn.
     pub(crate) reaped: usize,
     /// At most so many handlers were at work in this turn.
@@ -184,6 +186,7 @@ impl FakeIo {
             going_down: GoingDown::default(),
             stop_told_us: None,
             drained_out: false,
+            holds_messages: false,
             reaped: 0,
             handlers_peak: 0,
             pending: Vec::new(),
@@ -247,6 +250,7 @@ impl FakeIo {
             is_first && pending.due_us <= now_us
         });
         let mesh = self.network.mesh.due(self.shard, now_us);
+        let mesh = mesh.filter(|_| !self.holds_messages);
         let firsts: Vec<Next> = pending
             .map(Next::Pending)
             .chain(mesh.map(Next::Mesh))
@@ -280,6 +284,10 @@ impl Io for FakeIo {
 
     fn is_congested(&self) -> bool {
         self.network.mesh.is_congested(self.shard)
+    }
+
+    fn hold_messages(&mut self, hold: bool) {
+        self.holds_messages = hold;
     }
 
     fn reap(&mut self, completions: &mut Vec<Completion<Socket, Received>>, max: usize) {

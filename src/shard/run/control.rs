@@ -12,7 +12,7 @@ use crate::metrics::latency::Latencies;
 use crate::shard::settings::Settings;
 use crate::shard::{Message, Pulse, Snapshot};
 
-use super::mailbox::{Refused, Room, Rooms};
+use crate::shard::mailbox::{Refused, Room, Rooms};
 use crate::sys::Doorbell;
 
 /// What can be told to a shard.
@@ -65,7 +65,7 @@ pub(crate) enum Order {
     },
     /// Show how it is.
     Show(Show),
-    /// Do what others want done; the room for it is given back when that is taken.
+    /// Do what others want done; the room for it is given back when that is done.
     Deliver(Message<OwnedFd>, Room),
 }
 
@@ -147,10 +147,7 @@ impl Control {
     ) -> Result<(), Refused> {
         let sent = self.orders.send(Order::Deliver(message, room));
         sent.map_err(|_| Refused::Gone)?;
-        // Where the flag is up, the shard has yet to take it down, and sees this order then.
-        if !self.has_orders.swap(true, Ordering::AcqRel) {
-            self.doorbell.ring();
-        }
+        self.flag_orders();
         Ok(())
     }
 
@@ -162,7 +159,14 @@ impl Control {
     fn order(&self, order: Order) {
         // A shard that has ended obeys nobody.
         if self.orders.send(order).is_ok() {
-            self.has_orders.store(true, Ordering::Release);
+            self.flag_orders();
+        }
+    }
+
+    /// Raises the flag, and rings. Where it is up, the shard has yet to take it down, and sees the
+    /// order then: taking it down reads what the last one who found it up has written.
+    fn flag_orders(&self) {
+        if !self.has_orders.swap(true, Ordering::AcqRel) {
             self.doorbell.ring();
         }
     }
@@ -194,5 +198,11 @@ impl Control {
     /// Whether there are orders to take, which the caller is to do now.
     pub(super) fn take_orders(&self) -> bool {
         self.has_orders() && self.has_orders.swap(false, Ordering::Acquire)
+    }
+
+    /// The shard, which took orders, may have left some. A swap, since a store would hide from it what
+    /// somebody ordered who found the flag down meanwhile.
+    pub(super) fn leave_orders(&self) {
+        self.has_orders.swap(true, Ordering::AcqRel);
     }
 }

@@ -44,6 +44,8 @@ pub(crate) struct RingIo {
     /// The handlers at work, so that a stop can cancel them.
     tasks: Vec<Option<Task<()>>>,
     free_tasks: Vec<usize>,
+    /// Messages of other shards are left where they are.
+    holds_messages: bool,
 }
 
 impl RingIo {
@@ -72,6 +74,7 @@ impl RingIo {
             ),
             tasks: Vec::new(),
             free_tasks: Vec::new(),
+            holds_messages: false,
         })
     }
 
@@ -168,7 +171,7 @@ impl RingIo {
 impl RingIo {
     #[inline]
     fn reap_mesh(&mut self, completions: &mut Vec<Completion<Socket, Received>>, max: usize) {
-        if !self.mesh.has_mail() {
+        if self.holds_messages || !self.mesh.has_mail() {
             return;
         }
         let ring = &mut self.ring;
@@ -259,6 +262,11 @@ impl Io for RingIo {
 
     fn wipe(&mut self, received: Received) {
         received.wipe();
+    }
+
+    #[inline]
+    fn hold_messages(&mut self, hold: bool) {
+        self.holds_messages = hold;
     }
 
     #[inline]

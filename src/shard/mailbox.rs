@@ -1,6 +1,7 @@
 //! How much may wait in a shard's mailbox of what others outside the shards want done.
 //!
-//! Invariant: what was put in and not taken has its room taken, and nothing else has.
+//! Invariant: what was put in and not carried out has its room taken, and nothing else has. So who
+//! puts in faster than the shard carries out is refused, and the shard has that much on its hands.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -20,7 +21,7 @@ pub(super) struct Rooms {
     refused: AtomicU64,
 }
 
-/// Room that one delivery has, until it is dropped.
+/// Room that one delivery has, until it is dropped: when the delivery is carried out.
 #[derive(Debug)]
 pub(crate) struct Room {
     of: Arc<Rooms>,
