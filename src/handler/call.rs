@@ -14,15 +14,17 @@ use std::task::{Context, Poll, Waker};
 
 use super::desk::Desk;
 use super::errand::RunError;
+use super::panic::contain;
 
-/// Calls of one shard that wait for their answers at once; a call beyond them is refused. Each can
+/// Calls of one shard that wait for their answers at once, awaited or not; a call beyond them is refused. Each can
 /// make one message of its answer, so they also bound what a congested shard has to keep for others.
 pub(super) const CALLS_MAX: usize = 16 * 1024;
 
 /// What came of a function that ran on a shard: its value, which only its caller knows the type of.
 pub(crate) type Outcome = Result<Box<dyn Any + Send>, RunError>;
 
-/// The calls of one shard's handlers that were not answered, or whose answers were not taken.
+/// The calls of one shard's handlers that were not answered, or whose answers were not taken. One
+/// whose future was dropped stays until it is answered, since its answer is still to come.
 #[derive(Default)]
 pub(crate) struct Calls {
     next: Cell<u64>,
@@ -36,6 +38,17 @@ struct Waiting {
     shard: u16,
     waker: Option<Waker>,
     outcome: Option<Outcome>,
+    /// Nobody waits for it any more.
+    is_abandoned: bool,
+}
+
+/// What a function answered may panic when it is dropped, on the shard of whoever called.
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if let Some(outcome) = self.outcome.take() {
+            contain(|| drop(outcome));
+        }
+    }
 }
 
 impl Calls {
@@ -53,6 +66,7 @@ impl Calls {
             shard,
             waker: None,
             outcome: None,
+            is_abandoned: false,
         };
         self.waiting.borrow_mut().insert(number, waiting);
         number
@@ -66,18 +80,22 @@ impl Calls {
     /// A call has come to this, unless it had an outcome before. Where nobody waits for it any more,
     /// it is dropped.
     pub(crate) fn end(&self, number: u64, outcome: Outcome) {
-        let waker = {
-            let mut waiting = self.waiting.borrow_mut();
-            let call = waiting.get_mut(&number);
-            let Some(call) = call.filter(|call| call.outcome.is_none()) else {
-                // What the caller's type does as it is dropped may be another call.
-                drop(waiting);
-                return drop(outcome);
-            };
-            call.outcome = Some(outcome);
-            self.unanswered.set(self.unanswered.get() - 1);
-            call.waker.take()
+        let mut waiting = self.waiting.borrow_mut();
+        let call = waiting.get_mut(&number);
+        let Some(call) = call.filter(|call| call.outcome.is_none()) else {
+            // What the caller's type does as it is dropped may be another call.
+            drop(waiting);
+            return contain(|| drop(outcome));
         };
+        self.unanswered.set(self.unanswered.get() - 1);
+        if call.is_abandoned {
+            waiting.remove(&number);
+            drop(waiting);
+            return contain(|| drop(outcome));
+        }
+        call.outcome = Some(outcome);
+        let waker = call.waker.take();
+        drop(waiting);
         if let Some(waker) = waker {
             waker.wake();
         }
@@ -103,18 +121,38 @@ impl Calls {
             return Poll::Pending;
         };
         let Some(outcome) = call.outcome.take() else {
-            call.waker = Some(waker.clone());
+            let former = call.waker.replace(waker.clone());
+            drop(waiting);
+            // The last of a task drops that, and with it maybe other calls.
+            drop(former);
             return Poll::Pending;
         };
         waiting.remove(&number);
         Poll::Ready(outcome)
     }
 
-    fn forget(&self, number: u64) {
-        let call = self.waiting.borrow_mut().remove(&number);
-        if call.as_ref().is_some_and(|call| call.outcome.is_none()) {
+    /// A call has come to nothing before it was under way.
+    pub(super) fn cancel(&self, number: u64) {
+        if self.waiting.borrow_mut().remove(&number).is_some() {
             self.unanswered.set(self.unanswered.get() - 1);
         }
+    }
+
+    fn forget(&self, number: u64) {
+        let mut waiting = self.waiting.borrow_mut();
+        let Some(call) = waiting.get_mut(&number) else {
+            return;
+        };
+        if call.outcome.is_none() {
+            call.is_abandoned = true;
+            let waker = call.waker.take();
+            drop(waiting);
+            return drop(waker);
+        }
+        let answered = waiting.remove(&number);
+        // What it was answered may make another call as it is dropped.
+        drop(waiting);
+        drop(answered);
     }
 }
 

@@ -228,7 +228,11 @@ fn bytes_before(errand: &Errand, next: Option<&Errand>) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::Pin;
+    use std::task::Poll;
+
     use super::*;
+    use crate::handler::call::CALLS_MAX;
     use crate::handler::{Local, RunError};
 
     fn id(shard: u16) -> ConnectionId {
@@ -279,6 +283,33 @@ mod tests {
         desk.set_congested(true);
         assert_eq!(local.tell(1, |()| {}), Err(RunError::Overloaded));
         assert!(local.tell(0, |()| {}).is_ok());
+    }
+
+    /// Calls that nobody awaited were once forgotten at once, and their answers, which were still to
+    /// come, were bounded by nothing.
+    #[test]
+    fn calls_that_nobody_awaits_are_bounded_until_they_are_answered() {
+        let (desk, local) = desk();
+        let call = |shard| {
+            let mut call = local.run_on(shard, |()| {});
+            let waker = std::task::Waker::noop();
+            let polled = Pin::new(&mut call).poll(&mut std::task::Context::from_waker(waker));
+            desk.take();
+            match polled {
+                Poll::Pending => Ok(()),
+                Poll::Ready(_) => Err(PushError::Overloaded),
+            }
+        };
+        assert_eq!(until_refused(|| call(1)), CALLS_MAX);
+        desk.calls.end(7, Ok(Box::new(())));
+        assert_eq!(until_refused(|| call(2)), 1);
+        desk.calls.end_where(|shard| shard == 1);
+        assert_eq!(desk.calls.unanswered(), 1);
+        assert_eq!(until_refused(|| call(1)), CALLS_MAX - 1);
+        desk.calls.end_where(|_| true);
+        desk.set_congested(true);
+        assert_eq!(call(1), Err(PushError::Overloaded));
+        assert_eq!(desk.calls.unanswered(), 0, "it was not under way");
     }
 
     #[test]

@@ -2,10 +2,11 @@
 
 use std::any::Any;
 use std::fmt;
+use std::mem;
 
 use super::call::Outcome;
 use super::context::ConnectionId;
-use super::panic::{Panicked, caught};
+use super::panic::{Panicked, caught, contain};
 use super::reply::Reply;
 use super::shared::Shared;
 use crate::protocol::Reason;
@@ -114,7 +115,8 @@ impl Errand {
 
 /// A function on its way to the shard that is to run it, and who wants its answer.
 pub struct Run {
-    work: Box<Work>,
+    /// `None` once it has begun.
+    work: Option<Box<Work>>,
     asker: Asker,
 }
 
@@ -142,18 +144,29 @@ impl Run {
             }
         };
         Run {
-            work: Box::new(work),
+            work: Some(Box::new(work)),
             asker,
         }
     }
 
     /// Runs it on this state. Gives back who wants the outcome.
-    pub(crate) fn run(self, state: &dyn Any) -> (Result<Outcome, Panicked>, Asker) {
-        (caught(|| (self.work)(state)), self.asker)
+    pub(crate) fn run(mut self, state: &dyn Any) -> (Result<Outcome, Panicked>, Asker) {
+        let work = self.work.take();
+        let result = caught(|| work.map_or(Err(RunError::Gone), |work| work(state)));
+        (result, self.asker())
     }
 
-    pub(crate) fn asker(self) -> Asker {
-        self.asker
+    pub(crate) fn asker(mut self) -> Asker {
+        mem::replace(&mut self.asker, Asker::Nobody)
+    }
+}
+
+/// What a function holds may panic when it is dropped, on a shard that is not to end by it.
+impl Drop for Run {
+    fn drop(&mut self) {
+        if let Some(work) = self.work.take() {
+            contain(|| drop(work));
+        }
     }
 }
 
@@ -165,8 +178,33 @@ impl fmt::Debug for Run {
 
 /// What came of a function, on its way back to the shard that wanted it to run.
 pub struct Answer {
-    pub(crate) call: u64,
-    pub(crate) outcome: Outcome,
+    call: u64,
+    /// `None` once it was taken.
+    outcome: Option<Outcome>,
+}
+
+impl Answer {
+    pub(crate) fn new(call: u64, outcome: Outcome) -> Answer {
+        Answer {
+            call,
+            outcome: Some(outcome),
+        }
+    }
+
+    /// The call's number and its outcome.
+    pub(crate) fn take(mut self) -> (u64, Outcome) {
+        let outcome = self.outcome.take();
+        (self.call, outcome.unwrap_or(Err(RunError::Gone)))
+    }
+}
+
+/// What a function answered may panic when it is dropped, too.
+impl Drop for Answer {
+    fn drop(&mut self) {
+        if let Some(outcome) = self.outcome.take() {
+            contain(|| drop(outcome));
+        }
+    }
 }
 
 impl fmt::Debug for Answer {

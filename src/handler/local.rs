@@ -26,7 +26,7 @@ use crate::protocol::{HEADER_BYTES, encode};
 /// - 131,072 pushes, broadcasts and functions, with 16 MiB of frames;
 /// - 16,384 of them for other shards (or one broadcast, if there are more shards), and none while
 ///   earlier ones have found no room in the queue to another shard;
-/// - 16,384 calls that were not answered.
+/// - 16,384 calls that were not answered, whether anybody awaits that or not.
 ///
 /// What one shard pushes to one connection arrives in the order of the pushing, broadcasts included.
 /// Pushes and replies have no order among one another. What is pushed to a connection that is gone,
@@ -130,10 +130,11 @@ impl<S: 'static> Local<S> {
         let number = self.desk.calls.begin(shard);
         let call = Call::waiting(Rc::clone(&self.desk), number);
         let run = Run::new(function, Asker::Call(self.desk.number, number));
-        match self.desk.leave(Errand::Run { shard, run }) {
-            Ok(()) => call,
-            Err(_) => Call::refused(RunError::Overloaded),
+        if self.desk.leave(Errand::Run { shard, run }).is_err() {
+            self.desk.calls.cancel(number);
+            return Call::refused(RunError::Overloaded);
         }
+        call
     }
 
     /// Has a shard, counted from 0, run a function on its state, whose answer nobody waits for.

@@ -35,6 +35,7 @@ pub(crate) use desk::Desk;
 pub use errand::{Answer, PushError, Run, RunError};
 pub(crate) use errand::{Asker, Errand};
 pub use local::Local;
+pub(crate) use panic::{contain, take_contained};
 pub(crate) use reply::Content;
 pub use reply::Reply;
 pub use router::Router;

@@ -24,6 +24,8 @@ thread_local! {
     static INSIDE: Cell<bool> = const { Cell::new(false) };
     /// Whether there is a report: the next one has a destructor, which makes looking at it dear.
     static REPORTED: Cell<bool> = const { Cell::new(false) };
+    /// Panics that were caught by [`contain`] and not asked for.
+    static CONTAINED: Cell<u64> = const { Cell::new(0) };
     static REPORT: RefCell<Option<Panicked>> = const { RefCell::new(None) };
 }
 
@@ -63,6 +65,25 @@ pub(crate) fn caught<T>(work: impl FnOnce() -> T) -> Result<T, Panicked> {
         let _ = catch_unwind(AssertUnwindSafe(|| drop(payload)));
         report
     })
+}
+
+/// Runs `work`, which is no handler's and has nobody who waits for it, such as dropping what belongs
+/// to a caller. A panic in it is logged and counted for this thread.
+pub(crate) fn contain(work: impl FnOnce()) {
+    if let Err(panicked) = caught(work) {
+        CONTAINED.set(CONTAINED.get() + 1);
+        tracing::error!(
+            panic = panicked.message,
+            backtrace = panicked.backtrace,
+            "what was held for a function, or answered by it, panicked as it was dropped"
+        );
+    }
+}
+
+/// Panics that [`contain`] has caught on this thread since it was asked for last.
+#[inline]
+pub(crate) fn take_contained() -> u64 {
+    CONTAINED.take()
 }
 
 #[cold]

@@ -142,7 +142,7 @@ pub struct Counters {
     pub errands_refused: u64,
     /// Functions that ran for handlers and others.
     pub runs: u64,
-    /// Panics of those.
+    /// Panics of those, and of what they held or answered when that was dropped.
     pub run_panics: u64,
     /// Panics of hooks.
     pub hook_panics: u64,

@@ -14,7 +14,9 @@ use super::io::{Io, Message, Operation};
 use super::mailbox::{DELIVERIES_MAX, Room};
 use super::outbound::{Outbound, SpareBuffers};
 use super::settings::Settings;
-use crate::handler::{Answer, Asker, ConnectionId, Errand, Outcome, Run, RunError, Shared};
+use crate::handler::{
+    Answer, Asker, ConnectionId, Errand, Outcome, Run, RunError, Shared, contain, take_contained,
+};
 use crate::metrics::CloseCause;
 
 /// Messages of other shards that wait behind a broadcast, from which on no more of them are taken:
@@ -142,6 +144,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
             self.carry_out_errands();
         }
         self.counters.errands_refused += self.desk.take_refused();
+        self.counters.run_panics += take_contained();
         self.ledger.charge_shared(self.desk.shared_bytes().get());
     }
 
@@ -361,17 +364,19 @@ impl<I: Io, S: 'static> Shard<I, S> {
             Asker::Nobody => {}
             Asker::Call(shard, call) if shard == self.number => self.desk.calls.end(call, outcome),
             Asker::Call(shard, call) => {
-                let message = Message::Answer(Answer { call, outcome });
+                let message = Message::Answer(Answer::new(call, outcome));
                 self.io.submit(Operation::Tell { shard, message });
             }
-            Asker::Outside(take) => take(outcome),
+            // It drops what nobody waits for any more.
+            Asker::Outside(take) => contain(|| take(outcome)),
         }
     }
 
     /// Another shard answers a call of this one.
     pub(super) fn take_answer(&mut self, answer: Answer) {
         self.lanes.worked = true;
-        self.desk.calls.end(answer.call, answer.outcome);
+        let (call, outcome) = answer.take();
+        self.desk.calls.end(call, outcome);
     }
 
     /// What does not add up among errands, if anything.

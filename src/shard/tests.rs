@@ -8,7 +8,7 @@ use super::ending::CLOSE_US;
 use super::mailbox::{DELIVERIES_MAX, Refused, Rooms};
 use super::*;
 use crate::config::Config;
-use crate::handler::{PushError, Reply, RunError};
+use crate::handler::{Asker, PushError, Reply, Run, RunError};
 use crate::protocol::{codes, encode};
 
 /// Does nothing by itself; keeps what it was asked for.
@@ -476,20 +476,7 @@ fn a_slice_with_a_secret_in_it_is_wiped_however_it_ends() {
 /// Who waits for an answer of a shard that has ended, or ends meanwhile, is told.
 #[test]
 fn calls_of_a_shard_that_ends_are_answered() {
-    let settings = Settings::from(&Config::default());
-    let mut local = None;
-    let mut shard = Shard::new(
-        Still::default(),
-        (0, Arc::new(Loads::new(2))),
-        1,
-        settings,
-        Router::<()>::new(),
-        |its| {
-            local = Some(its);
-            Rc::new(())
-        },
-    );
-    let local = local.unwrap();
+    let (mut shard, local) = one_of_two();
     let mut context = Context::from_waker(Waker::noop());
     let mut before = local.run_on(1, |()| 1);
     shard.turn(0);
@@ -612,4 +599,51 @@ fn more_messages_than_may_wait_are_held_back_and_not_hurried() {
         assert!(shard.turn(now_us).worked);
     }
     assert_eq!(shard.lanes.arrived(), 4096);
+}
+
+struct PanicsOnDrop;
+
+impl Drop for PanicsOnDrop {
+    fn drop(&mut self) {
+        assert!(std::thread::panicking(), "in drop");
+    }
+}
+
+/// What a function held that could not be run any more, or answered to nobody, once ended the shard
+/// where it panicked as it was dropped.
+#[test]
+fn what_panics_as_it_is_dropped_ends_no_shard() {
+    crate::handler::panic::keep_reports();
+    let (mut shard, local) = one_of_two();
+    let held = PanicsOnDrop;
+    local.tell(1, move |()| drop(held)).unwrap();
+    drop(local.run_on(0, |()| PanicsOnDrop));
+    let answered = local.run_on(0, |()| PanicsOnDrop);
+    let run = Run::new(|(): &()| PanicsOnDrop, Asker::Outside(Box::new(drop)));
+    let message = Message::Run(run);
+    shard.io.completions.push(Completion::Told { message });
+    shard.io.others_are_gone = true;
+    shard.turn(0);
+    drop(answered);
+    shard.turn(1);
+    assert_eq!(shard.counters.run_panics, 4);
+    assert_eq!(shard.counters.runs, 3);
+    shard.audit().unwrap();
+}
+
+/// The first of two shards, and what its handlers get.
+fn one_of_two() -> (Shard<Still, ()>, Local<()>) {
+    let mut local = None;
+    let shard = Shard::new(
+        Still::default(),
+        (0, Arc::new(Loads::new(2))),
+        1,
+        Settings::from(&Config::default()),
+        Router::new(),
+        |its| {
+            local = Some(its);
+            Rc::new(())
+        },
+    );
+    (shard, local.unwrap())
 }

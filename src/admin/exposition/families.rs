@@ -100,7 +100,7 @@ const OF_SHARD: [OfShard; 40] = [
         |shard| float(shard.counters.errands_refused)),
     counter("corelane_functions_run_total", "Functions that the shard ran for handlers and others.",
         |shard| float(shard.counters.runs)),
-    counter("corelane_function_panics_total", "Panics of those functions.",
+    counter("corelane_function_panics_total", "Panics of those functions, and of what they held or answered as it was dropped.",
         |shard| float(shard.counters.run_panics)),
     counter("corelane_hook_panics_total", "Panics of hooks.",
         |shard| float(shard.counters.hook_panics)),
