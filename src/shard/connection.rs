@@ -279,6 +279,14 @@ impl<Socket> Connection<Socket> {
         self.phase == Phase::Open && self.handling.is_none() && !self.paused && !self.deferred
     }
 
+    /// Whether the peer has ended its side and been answered all that it asked: it stays open for
+    /// what is still queued, and for nothing new.
+    pub(super) fn is_served(&self) -> bool {
+        let is_at_work = self.handling.is_some() || self.deferred;
+        let may_have_more = self.paused && self.decoder.held_bytes() > 0;
+        self.peer_done && !is_at_work && !may_have_more
+    }
+
     /// Whether more bytes are wanted from the peer.
     #[inline]
     pub(super) fn wants_bytes(&self) -> bool {

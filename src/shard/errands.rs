@@ -9,7 +9,7 @@ use std::any::Any;
 use std::collections::VecDeque;
 
 use super::Shard;
-use super::connection::Phase;
+use super::connection::{Connection, Phase};
 use super::io::{Io, Message, Operation};
 use super::mailbox::{DELIVERIES_MAX, Room};
 use super::outbound::{Outbound, SpareBuffers};
@@ -274,7 +274,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
         for slot in sweep.next_slot..end {
             let id = u32::try_from(slot).ok();
             if let Some(id) = id.and_then(|slot| self.connections.id_at(slot))
-                && self.is_open(id)
+                && self.takes_pushes(id)
             {
                 self.push_shared(id, &sweep.frame);
             }
@@ -287,9 +287,10 @@ impl<I: Io, S: 'static> Shard<I, S> {
         is_done
     }
 
-    fn is_open(&mut self, id: ConnectionId) -> bool {
+    /// Whether a connection is open, and its peer has not ended its side.
+    fn takes_pushes(&mut self, id: ConnectionId) -> bool {
         let connection = self.connections.get_mut(id);
-        connection.is_some_and(|connection| connection.phase == Phase::Open)
+        connection.is_some_and(|connection| is_taking(connection))
     }
 
     fn push(&mut self, to: ConnectionId, frame: &[u8]) {
@@ -311,7 +312,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
         queue: impl FnOnce(&mut Outbound, &mut SpareBuffers),
     ) {
         let open = self.connections.get_mut(to);
-        let Some(connection) = open.filter(|connection| connection.phase == Phase::Open) else {
+        let Some(connection) = open.filter(|connection| is_taking(connection)) else {
             self.counters.stale_pushes += 1;
             return;
         };
@@ -389,4 +390,9 @@ impl<I: Io, S: 'static> Shard<I, S> {
         }
         Ok(())
     }
+}
+
+/// Who has ended its side is closed when it has taken all, which pushes would put off for ever.
+fn is_taking<Socket>(connection: &Connection<Socket>) -> bool {
+    connection.phase == Phase::Open && !connection.is_served()
 }

@@ -500,7 +500,10 @@ impl<I: Io, S: 'static> Shard<I, S> {
         // Nothing that has just happened on an open connection brings its deadline nearer than this,
         // once its first frame has come.
         let soonest_us = self.now_us.saturating_add(self.deadline_us_min);
-        let is_usual = connection.framed && connection.phase == Phase::Open;
+        let is_usual = connection.framed
+            && connection.phase == Phase::Open
+            // Taking what was pushed leaves the deadline where it was before, which may be over.
+            && !connection.only_pushes;
         if !is_usual || connection.timer_at_us >= soonest_us {
             self.set_timer(id);
         }

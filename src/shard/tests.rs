@@ -647,3 +647,59 @@ fn one_of_two() -> (Shard<Still, ()>, Local<()>) {
     );
     (shard, local.unwrap())
 }
+
+/// A peer that had ended its side once stayed as long as it was pushed to.
+#[test]
+fn a_peer_that_has_ended_its_side_is_pushed_nothing_more() {
+    let (mut shard, local) = one_of_two();
+    shard.turn(0);
+    accept(&mut shard, "10.0.0.1:1", 1);
+    let id = shard.connections.ids().next().unwrap();
+    local.push(id, 1000, b"news").unwrap();
+    shard.turn(2);
+    shard.io.completions.push(Completion::Received {
+        id,
+        result: Ok(Vec::new()),
+        more: false,
+    });
+    shard.turn(3);
+    local.push(id, 1000, b"more news").unwrap();
+    shard.turn(4);
+    assert_eq!((shard.counters.pushes, shard.counters.stale_pushes), (1, 1));
+    let buffer = shard.io.sends.pop().unwrap();
+    let result = Ok(buffer.remaining().len());
+    let sent = Completion::Sent { id, buffer, result };
+    shard.io.completions.push(sent);
+    shard.turn(5);
+    assert_eq!(shard.counters.closed(CloseCause::PeerClosed), 1);
+}
+
+/// A timer that lapses before the soonest deadline of a peer that has just said something was once
+/// left as it was, though a peer that only takes what it is pushed may be over its deadline.
+#[test]
+fn who_takes_a_push_late_is_idle_at_once() {
+    let settings = Settings {
+        idle_us: Some(1_000_000),
+        write_us: Some(1_200_000),
+        ..Settings::from(&Config::default())
+    };
+    let mut router = Router::new();
+    router.handler(codes::ECHO, |(), _, _| Reply::none());
+    let mut shard = with_one_connection(settings, router);
+    let id = shard.connections.ids().next().unwrap();
+    receive(&mut shard, echo(b""), 2);
+    let message = Message::Push {
+        to: id,
+        frame: frame(1000, b"news"),
+    };
+    shard.io.completions.push(Completion::Told { message });
+    shard.turn(900_000);
+    shard.turn(1_000_000 + 2 * timer::TICK_US);
+    let buffer = shard.io.sends.pop().unwrap();
+    let result = Ok(buffer.remaining().len());
+    let sent = Completion::Sent { id, buffer, result };
+    shard.io.completions.push(sent);
+    shard.turn(1_500_000);
+    shard.turn(1_500_000 + 2 * timer::TICK_US);
+    assert_eq!(asked(&shard, "Send"), 2, "the push, and the last word");
+}
