@@ -83,8 +83,8 @@ impl<S: 'static> Local<S> {
         Ok(Shared::new(frame, self.desk.shared_bytes()))
     }
 
-    /// Sends a shared frame to a connection. On this shard nothing is copied; a connection of another
-    /// one gets a copy, so for many of those, have a function there share the frame again.
+    /// Sends a shared frame to a connection. On this shard a frame of more than 256 bytes is not copied
+    /// (a shorter one is, which costs less than to share it); a connection of another one gets a copy, so for many of those, have a function there share the frame again.
     ///
     /// # Errors
     ///
