@@ -72,6 +72,9 @@ pub enum StartError {
     /// A socket that was passed on can't be used.
     #[error("a listening socket that was passed on can't be used: {0}")]
     Passed(io::Error),
+    /// Somebody told a handle to stop or to drain before all shards had come up.
+    #[error("the server was told to stop before all of its shards had come up")]
+    Stopped,
     /// A shard did not come up.
     #[error("shard {shard} did not start: {reason}")]
     Shard {
@@ -264,6 +267,9 @@ impl<S: 'static> ServerBuilder<S> {
     /// Gives back what it returned, too. If the start fails after the call, the handle
     /// [goes down](ServerHandle::goes_down).
     ///
+    /// No shard runs before it returns: what it asks of them is done later, and to wait there for an
+    /// answer of [`ServerHandle::run_on`] is to wait for ever.
+    ///
     /// # Errors
     ///
     /// [`StartError`] says whose mistake it is. No shard is left running.
@@ -403,11 +409,11 @@ impl Server {
     fn failed_start(mut self) -> StartError {
         self.handle.stop();
         let failure = self.join().into_iter().find_map(Result::err);
-        let (shard, reason) = failure.map_or_else(
-            || (0, "nobody knows why".to_owned()),
-            |failure| (failure.shard, failure.reason),
-        );
-        StartError::Shard { shard, reason }
+        // A shard that comes up no further without having failed was told to.
+        failure.map_or(StartError::Stopped, |failure| StartError::Shard {
+            shard: failure.shard,
+            reason: failure.reason,
+        })
     }
 
     fn join(&mut self) -> Vec<Result<Counters, ServeError>> {

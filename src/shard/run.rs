@@ -162,13 +162,15 @@ pub(crate) async fn run<S: 'static>(
 /// they have.
 async fn all_are_up(controls: &[Control], number: usize) -> bool {
     controls[number].come_up();
-    while !controls.iter().all(Control::is_up) {
+    loop {
         if controls[number].request() != NO_REQUEST {
             return false;
         }
+        if controls.iter().all(Control::is_up) {
+            return true;
+        }
         Timer::new(Duration::from_micros(GATHER_US)).await;
     }
-    true
 }
 
 /// The loop around the turns.

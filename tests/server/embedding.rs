@@ -216,3 +216,11 @@ fn stopping_at_once_waits_for_no_peer() {
     waits.join().unwrap().unwrap();
     slow.leave();
 }
+
+#[test]
+fn a_server_that_is_stopped_before_it_is_up_says_so() {
+    for stop in [ServerHandle::stop, ServerHandle::drain] {
+        let started = Server::builder(config(2)).start_with(|handle| stop(&handle));
+        assert!(matches!(started, Err(StartError::Stopped)));
+    }
+}
