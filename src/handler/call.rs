@@ -101,13 +101,13 @@ impl Calls {
         }
     }
 
-    /// Ends the calls of shards that are gone.
-    pub(crate) fn end_where(&self, is_gone: impl Fn(u16) -> bool) {
+    /// Ends the calls of a shard that is gone.
+    pub(crate) fn end_of(&self, shard: u16) {
         let of_gone: Vec<u64> = self
             .waiting
             .borrow()
             .iter()
-            .filter(|(_, call)| call.outcome.is_none() && is_gone(call.shard))
+            .filter(|(_, call)| call.outcome.is_none() && call.shard == shard)
             .map(|(number, _)| *number)
             .collect();
         for number in of_gone {

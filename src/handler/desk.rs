@@ -303,10 +303,11 @@ mod tests {
         assert_eq!(until_refused(|| call(1)), CALLS_MAX);
         desk.calls.end(7, Ok(Box::new(())));
         assert_eq!(until_refused(|| call(2)), 1);
-        desk.calls.end_where(|shard| shard == 1);
+        desk.calls.end_of(1);
         assert_eq!(desk.calls.unanswered(), 1);
         assert_eq!(until_refused(|| call(1)), CALLS_MAX - 1);
-        desk.calls.end_where(|_| true);
+        desk.calls.end_of(1);
+        desk.calls.end_of(2);
         desk.set_congested(true);
         assert_eq!(call(1), Err(PushError::Overloaded));
         assert_eq!(desk.calls.unanswered(), 0, "it was not under way");

@@ -62,12 +62,14 @@ impl From<PushError> for Reply {
     }
 }
 
-/// Where the function did not run, the request may be sent again later; else the handler failed.
+/// Where the function is known not to have run, the request may be sent again later; else the handler
+/// failed.
 impl From<RunError> for Reply {
     fn from(error: RunError) -> Reply {
         let reason = match error {
-            RunError::Overloaded | RunError::Gone => Reason::Overloaded,
-            RunError::Panicked | RunError::OtherState => Reason::Internal,
+            RunError::Overloaded => Reason::Overloaded,
+            // It may have run before its shard ended.
+            RunError::Gone | RunError::Panicked | RunError::OtherState => Reason::Internal,
         };
         Reply::error(reason, error.to_string())
     }

@@ -32,6 +32,8 @@ pub(super) struct Lanes<Socket> {
     /// As many as are in `arrived` from other shards.
     from_shards: usize,
     errands_left: usize,
+    /// Other shards whose calls were ended with them.
+    ended: Vec<u16>,
     /// Something was carried out in this turn.
     worked: bool,
 }
@@ -118,6 +120,7 @@ impl<Socket> Default for Lanes<Socket> {
             arrived: VecDeque::new(),
             from_shards: 0,
             errands_left: 0,
+            ended: Vec::new(),
             worked: false,
         }
     }
@@ -153,14 +156,21 @@ impl<I: Io, S: 'static> Shard<I, S> {
         self.lanes.worked || self.desk.has_errands() || !self.lanes.is_idle()
     }
 
-    /// Ends the calls of shards that have ended since, and lets handlers know whether there is room
-    /// for messages to others.
-    pub(super) fn look_at_others(&mut self) {
-        self.desk.set_congested(self.io.is_congested());
-        if self.desk.calls.unanswered() > 0 {
-            let (io, number) = (&self.io, self.number);
-            let is_gone = |shard| shard != number && io.is_gone(shard);
-            self.desk.calls.end_where(is_gone);
+    /// Ends the calls of shards that have ended since, behind the answers that they gave before. Once
+    /// for each: what is asked of it from then on is answered where it is to be told.
+    pub(super) fn end_calls_of_gone(&mut self) {
+        if self.desk.calls.unanswered() == 0 {
+            return;
+        }
+        for shard in (0..self.loads.shards()).filter(|&shard| shard != self.number) {
+            if self.io.is_gone(shard)
+                && self.io.is_silent(shard)
+                && !self.lanes.ended.contains(&shard)
+            {
+                self.lanes.ended.push(shard);
+                self.desk.note_gone(shard);
+                self.desk.calls.end_of(shard);
+            }
         }
     }
 

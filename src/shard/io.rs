@@ -37,6 +37,11 @@ pub trait Io {
         false
     }
 
+    /// Whether a shard that has ended has told this one all that it ever will, and that was given out.
+    fn is_silent(&self, _shard: u16) -> bool {
+        true
+    }
+
     /// Whether connections wait at a listener to be accepted. No accept is in flight there.
     fn somebody_waits(&self, _listener: usize) -> bool {
         false

@@ -205,6 +205,14 @@ impl<M> Mesh<M> {
         queue.is_none_or(Producer::is_abandoned)
     }
 
+    /// Whether a shard's end is gone, and all that it sent was received.
+    pub(crate) fn is_silent(&self, from: u16) -> bool {
+        let inbox = self.inboxes.get(usize::from(from));
+        let queue = inbox.and_then(|inbox| inbox.queue.as_ref());
+        // In this order: as long as it is not gone, it may send more.
+        queue.is_none_or(|queue| queue.is_abandoned() && queue.is_empty())
+    }
+
     /// Whether messages wait for room: then take on nothing that makes more of them.
     #[inline]
     pub(crate) fn is_congested(&self) -> bool {

@@ -229,12 +229,13 @@ impl<I: Io, S: 'static> Shard<I, S> {
         self.counters.completions += completions.len() as u64;
         self.note_backlog(completions.len() < COMPLETIONS_PER_TURN);
         self.lanes.begin_turn(&self.settings);
-        self.look_at_others();
+        self.desk.set_congested(self.io.is_congested());
         self.see_to_errands();
         for completion in completions.drain(..) {
             self.complete(completion);
         }
         self.completions = completions;
+        self.end_calls_of_gone();
         for id in deferred {
             if let Some(connection) = self.connections.get_mut(id) {
                 connection.deferred = false;

@@ -8,11 +8,15 @@ use super::ending::CLOSE_US;
 use super::mailbox::{DELIVERIES_MAX, Refused, Rooms};
 use super::*;
 use crate::config::Config;
-use crate::handler::{Asker, PushError, Reply, Run, RunError};
+use crate::handler::{Answer, Asker, PushError, Reply, Run, RunError};
 use crate::protocol::{codes, encode};
 
 /// Does nothing by itself; keeps what it was asked for.
 #[derive(Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an answer of its own"
+)]
 struct Still {
     completions: Vec<Completion<(), Vec<u8>>>,
     asked: Vec<String>,
@@ -23,6 +27,8 @@ struct Still {
     holds_messages: bool,
     /// The other shards have ended.
     others_are_gone: bool,
+    /// What they told before was not given out yet.
+    more_is_on_its_way: bool,
 }
 
 impl Io for Still {
@@ -35,6 +41,10 @@ impl Io for Still {
 
     fn is_gone(&self, _shard: u16) -> bool {
         self.others_are_gone
+    }
+
+    fn is_silent(&self, _shard: u16) -> bool {
+        !self.more_is_on_its_way
     }
 
     fn somebody_waits(&self, _listener: usize) -> bool {
@@ -605,7 +615,7 @@ struct PanicsOnDrop;
 
 impl Drop for PanicsOnDrop {
     fn drop(&mut self) {
-        assert!(std::thread::panicking(), "in drop");
+        panic!("in drop");
     }
 }
 
@@ -702,4 +712,30 @@ fn who_takes_a_push_late_is_idle_at_once() {
     shard.turn(1_500_000);
     shard.turn(1_500_000 + 2 * timer::TICK_US);
     assert_eq!(asked(&shard, "Send"), 2, "the push, and the last word");
+}
+
+/// An answer that was there when its shard had ended was once thrown away, and its caller told that
+/// the function had not run.
+#[test]
+fn what_a_shard_answered_before_it_ended_arrives() {
+    let (mut shard, local) = one_of_two();
+    let mut context = Context::from_waker(Waker::noop());
+    let mut calls = [1, 2, 3].map(|number| local.run_on(1, move |()| number));
+    shard.turn(0);
+    let told = |call| Completion::Told {
+        message: Message::Answer(Answer::new(call, Ok(Box::new(7)))),
+    };
+    shard.io.others_are_gone = true;
+    shard.io.more_is_on_its_way = true;
+    shard.io.completions.push(told(0));
+    shard.turn(1);
+    let [first, second, third] = &mut calls;
+    assert_eq!(Pin::new(first).poll(&mut context), Poll::Ready(Ok(7)));
+    assert!(Pin::new(&mut *second).poll(&mut context).is_pending());
+    shard.io.more_is_on_its_way = false;
+    shard.io.completions.push(told(1));
+    shard.turn(2);
+    assert_eq!(Pin::new(second).poll(&mut context), Poll::Ready(Ok(7)));
+    let lost = Pin::new(third).poll(&mut context);
+    assert_eq!(lost, Poll::Ready(Err(RunError::Gone)));
 }

@@ -407,3 +407,14 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn who_is_gone_is_silent_when_all_that_it_sent_was_received() {
+    let ([mut left, mut gone], _doorbells) = pair(2);
+    gone.send(0, 1);
+    assert!(!left.is_silent(1));
+    drop(gone);
+    assert!(left.is_gone(1) && !left.is_silent(1));
+    assert_eq!(take(&mut left, 10), [(1, 1)]);
+    assert!(left.is_silent(1));
+}

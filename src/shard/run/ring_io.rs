@@ -256,6 +256,10 @@ impl Io for RingIo {
         self.mesh.is_gone(shard)
     }
 
+    fn is_silent(&self, shard: u16) -> bool {
+        self.mesh.is_silent(shard)
+    }
+
     fn somebody_waits(&self, listener: usize) -> bool {
         self.ring.somebody_waits(listener)
     }
