@@ -89,6 +89,11 @@ impl Desk {
         self.len.get() > 0
     }
 
+    /// Errands that wait.
+    pub(crate) fn errands(&self) -> usize {
+        self.len.get()
+    }
+
     /// Leaves an errand, if there is room for it.
     pub(super) fn leave(&self, errand: Errand) -> Result<(), PushError> {
         let mut queue = self.queue.borrow_mut();

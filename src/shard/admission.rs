@@ -177,7 +177,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
         arrival.counted = self.counted_by_now(arrival.counted, arrival.peer);
         match self.shutdown {
             // Who has said so stays so.
-            Shutdown::Draining { .. } if self.has_stopped() => {
+            Shutdown::Draining { .. } if self.is_over => {
                 self.turn_away(arrival, CloseCause::Drain);
             }
             Shutdown::None | Shutdown::Draining { .. } => {

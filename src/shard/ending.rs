@@ -130,9 +130,27 @@ impl<I: Io, S: 'static> Shard<I, S> {
         }
     }
 
-    pub(super) fn has_stopped(&self) -> bool {
-        self.shutdown != Shutdown::None
-            && self.connections.len() == 0
+    /// Whether it is over, which it stays: nobody is left, and what handlers and others were told is
+    /// on its way has been done, or its time is over.
+    pub(super) fn has_stopped(&mut self) -> bool {
+        let (Shutdown::Draining { until_us, .. } | Shutdown::Stopping { until_us }) = self.shutdown
+        else {
+            return false;
+        };
+        if self.is_over || !self.is_deserted() {
+            return self.is_over;
+        }
+        let is_done = self.has_nothing_to_pass_on();
+        self.is_over = is_done || until_us <= self.now_us;
+        if self.is_over && !is_done {
+            self.tell_what_is_left();
+        }
+        self.is_over
+    }
+
+    /// No socket is open.
+    fn is_deserted(&self) -> bool {
+        self.connections.len() == 0
             && self.waiting.is_empty()
             && self.listeners.iter().all(super::Listener::is_closed)
     }

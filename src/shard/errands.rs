@@ -156,6 +156,23 @@ impl<I: Io, S: 'static> Shard<I, S> {
         self.lanes.worked || self.desk.has_errands() || !self.lanes.is_idle()
     }
 
+    /// Whether all that was accepted from handlers and others is done, or with the shards that it is
+    /// for.
+    pub(super) fn has_nothing_to_pass_on(&self) -> bool {
+        !self.desk.has_errands() && self.lanes.is_idle() && !self.io.is_congested()
+    }
+
+    /// The shard ends although something is left.
+    pub(super) fn tell_what_is_left(&self) {
+        tracing::warn!(
+            shard = self.number,
+            errands = self.desk.errands(),
+            messages = self.lanes.arrived(),
+            is_congested = self.io.is_congested(),
+            "the time to go down was over before all was done that handlers and others had asked for"
+        );
+    }
+
     /// Ends the calls of shards that have ended since, behind the answers that they gave before. Once
     /// for each: what is asked of it from then on is answered where it is to be told.
     pub(super) fn end_calls_of_gone(&mut self) {

@@ -128,6 +128,8 @@ pub struct Shard<I: Io, S> {
     /// What may be there, by these settings or earlier ones.
     widest: Widest,
     shutdown: Shutdown,
+    /// It has gone down.
+    is_over: bool,
     counters: Counters,
     recorder: Recorder,
     /// What others see of it while it is at work.
@@ -158,7 +160,8 @@ pub struct Turn {
     /// The latest time for the next turn, even if nothing happens; in the microseconds of
     /// [`Shard::turn`].
     pub wake_at_us: Option<u64>,
-    /// The shard has stopped: no socket is open, none has an operation in flight. Asynchronous
+    /// The shard has stopped: no socket is open, none has an operation in flight, and nothing waits
+    /// that handlers or others had asked for, unless there was no time for it. Asynchronous
     /// handlers may still be at work; nobody waits for their replies.
     pub stopped: bool,
 }
@@ -203,6 +206,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
             timers_now_us: 0,
             turns_behind: 0,
             shutdown: Shutdown::None,
+            is_over: false,
             counters: Counters::default(),
             recorder: Recorder::new(Codes::new(router.codes())),
             pulse: Arc::default(),

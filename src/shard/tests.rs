@@ -739,3 +739,24 @@ fn what_a_shard_answered_before_it_ended_arrives() {
     let lost = Pin::new(third).poll(&mut context);
     assert_eq!(lost, Poll::Ready(Err(RunError::Gone)));
 }
+
+/// What was accepted, and waited when the last connection was gone, was once dropped without a word.
+#[test]
+fn a_shard_that_goes_down_does_what_it_was_asked_for_while_there_is_time() {
+    for (at_once, runs) in [(false, 5), (true, 1)] {
+        let (mut shard, local) = one_of_two();
+        shard.settings.turn_errands_max = 1;
+        shard.turn(0);
+        if at_once {
+            shard.stop_at_once(1);
+        } else {
+            shard.stop(1);
+        }
+        for _ in 0..5 {
+            local.tell(0, |()| {}).unwrap();
+        }
+        accepts(&mut shard, Err(Failure::Cancelled), false);
+        let turns = (1..10).take_while(|_| !shard.turn(1).stopped).count();
+        assert_eq!((turns, shard.counters.runs), (runs - 1, runs as u64));
+    }
+}
