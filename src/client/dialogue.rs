@@ -70,10 +70,6 @@ pub(super) struct Dialogue {
     waiting: VecDeque<Waiting>,
     answers: VecDeque<Answered>,
     pushes: Pushes,
-    /// Whether frames may have come that were not decoded, since the pushes among them find no room.
-    has_held_back: bool,
-    /// Pushes that find no room are dropped, until one is taken.
-    drops: bool,
     tickets: u64,
     arrivals: u64,
     /// Of this connection: whether anything came, and when something last did.
@@ -99,8 +95,6 @@ impl Dialogue {
             waiting: VecDeque::new(),
             answers: VecDeque::new(),
             pushes: Pushes::new(options.pushes_waiting_max),
-            has_held_back: false,
-            drops: false,
             tickets: 0,
             arrivals: 0,
             heard: false,
@@ -121,7 +115,8 @@ impl Dialogue {
         (self.heard, self.heard_at, self.sent_at) = (false, now, now);
         (self.going_away, self.is_ending) = (false, false);
         self.farewell = None;
-        (self.has_held_back, self.drops) = (false, false);
+        self.pushes.has_held_back = false;
+        self.pushes.set_drops(false);
     }
 
     /// The server was told that nothing more comes over this connection: no heartbeat, either.
@@ -282,9 +277,7 @@ impl Dialogue {
 
     /// The oldest push.
     pub(super) fn poll_push(&mut self) -> Option<Push> {
-        let push = self.pushes.take()?;
-        self.drops = false;
-        Some(push)
+        self.pushes.take()
     }
 
     /// The oldest frame, whatever it is. What no frame answers any more is left out.
@@ -294,7 +287,7 @@ impl Dialogue {
         match self.answers.front() {
             Some(answer) if answer.arrival < pushed => self.answers.pop_front()?.outcome.ok(),
             _ => {
-                let Push { code, body, .. } = self.poll_push()?;
+                let Push { code, body, .. } = self.pushes.take()?;
                 Some(Reply { code, body })
             }
         }

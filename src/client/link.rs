@@ -288,7 +288,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let mut link = Link::open(address.into(), options).unwrap();
         for _ in 0..1000 {
-            let body = [0; BODY_BYTES_MAX];
+            let body = vec![0; BODY_BYTES_MAX];
             let frame = |out: &mut Vec<u8>| Ok(encode(out, 1000, &body)?);
             link.dialogue().put(Duration::ZERO, frame).unwrap();
         }

@@ -13,6 +13,10 @@ pub(super) struct Pushes {
     /// How many wait further on, and count as waiting here.
     elsewhere: usize,
     lost: u64,
+    /// Whether those that find no room are dropped, until one is taken.
+    drops: bool,
+    /// Whether more may have come, which were not decoded since they find no room.
+    pub(super) has_held_back: bool,
 }
 
 impl Pushes {
@@ -22,6 +26,8 @@ impl Pushes {
             waiting_max,
             elsewhere: 0,
             lost: 0,
+            drops: false,
+            has_held_back: false,
         }
     }
 
@@ -39,17 +45,24 @@ impl Pushes {
 
     /// The oldest one.
     pub(super) fn take(&mut self) -> Option<Push> {
-        self.waiting.pop_front().map(|(_, push)| push)
+        let (_, push) = self.waiting.pop_front()?;
+        self.drops = false;
+        Some(push)
     }
 
-    /// Whether the next one finds no room.
-    pub(super) fn is_full(&self) -> bool {
+    /// Whether those that come are to be held back until there is room for them.
+    pub(super) fn are_held_back(&self) -> bool {
+        // Where none may wait at all, there will never be.
+        self.is_full() && self.waiting_max > 0 && !self.drops
+    }
+
+    /// Whether those that find no room are dropped, until one is taken.
+    pub(super) fn set_drops(&mut self, drops: bool) {
+        self.drops = drops;
+    }
+
+    fn is_full(&self) -> bool {
         self.waiting.len() + self.elsewhere >= self.waiting_max
-    }
-
-    /// Whether there can be room for one at all.
-    pub(super) fn keeps_any(&self) -> bool {
-        self.waiting_max > 0
     }
 
     /// So many wait further on, for as long as nothing else is said.

@@ -20,12 +20,12 @@ impl Dialogue {
         now: Duration,
     ) -> Result<(), ClientError> {
         self.heard_at = now;
-        self.has_held_back = false;
+        self.pushes.has_held_back = false;
         let mut decoder = std::mem::take(&mut self.decoder);
         let mut frames = decoder.frames(bytes, FRAME_BYTES_MAX);
         let outcome = loop {
             if self.holds_back() {
-                self.has_held_back = true;
+                self.pushes.has_held_back = true;
                 break Ok(());
             }
             let taken = match frames.next() {
@@ -46,19 +46,20 @@ impl Dialogue {
     /// Whether nothing is to be read for now: a push would find no room, and nothing that may be
     /// behind it is waited for.
     pub(in super::super) fn holds_back(&self) -> bool {
-        let is_full = self.pushes.is_full() && self.pushes.keeps_any();
-        is_full && !self.drops && !self.is_ending && !self.is_owed()
+        self.pushes.are_held_back() && !self.is_ending && !self.is_owed()
     }
 
     /// Whether what was held back can be taken in now, with no more bytes to
     /// [`Dialogue::handle_bytes`]; before anything else is read.
     pub(in super::super) fn can_go_on(&self) -> bool {
-        self.has_held_back && !self.holds_back()
+        self.pushes.has_held_back && !self.holds_back()
     }
 
     /// What is held back has to be read: pushes that find no room are dropped, until one is taken.
     pub(in super::super) fn make_way(&mut self) {
-        self.drops |= self.holds_back();
+        if self.holds_back() {
+            self.pushes.set_drops(true);
+        }
     }
 
     /// So many pushes were taken from here and wait further on.
@@ -69,8 +70,8 @@ impl Dialogue {
 
     /// Takes in what was held back of a connection that is lost: it is counted, at least.
     pub(super) fn release(&mut self) {
-        if self.has_held_back {
-            self.drops = true;
+        if self.pushes.has_held_back {
+            self.pushes.set_drops(true);
             // That it is not the protocol comes too late to be the loss.
             let _ = self.handle_bytes(&[], self.heard_at);
         }
