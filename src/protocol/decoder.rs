@@ -158,10 +158,21 @@ impl Decoder {
         self.guarded = true;
     }
 
-    /// The message code of the first frame that waits, if so much of it is there.
-    pub fn waiting_code(&self) -> Option<u16> {
-        let &[_, _, c0, c1] = self.held[self.read..].first_chunk::<PREFIX_BYTES>()?;
-        Some(u16::from_be_bytes([c0, c1]))
+    /// Whether one of the frames that wait has such a code, or may have: of its header too little is
+    /// there, or it comes behind a wrong length.
+    pub fn may_hold(&self, frame_bytes_max: usize, is_one: impl Fn(u16) -> bool) -> bool {
+        let mut rest = &self.held[self.read..];
+        while !rest.is_empty() {
+            let Some(&[l0, l1, c0, c1]) = rest.first_chunk::<PREFIX_BYTES>() else {
+                return true;
+            };
+            let length = u16::from_be_bytes([l0, l1]);
+            if !in_range(length, frame_bytes_max) || is_one(u16::from_be_bytes([c0, c1])) {
+                return true;
+            }
+            rest = rest.get(usize::from(length)..).unwrap_or_default();
+        }
+        false
     }
 
     /// Makes room for more, and leaves no copy behind.
@@ -467,12 +478,28 @@ mod tests {
     }
 
     #[test]
-    fn the_code_of_what_waits_is_known_from_its_fourth_byte_on() {
-        let mut decoder = Decoder::new();
-        decoder.hold(&[0, 9, 1]);
-        assert_eq!(decoder.waiting_code(), None);
-        decoder.hold(&[2]);
-        assert_eq!(decoder.waiting_code(), Some(0x0102));
+    fn what_waits_may_hold_what_it_has_or_what_can_not_be_told() {
+        let header = |length: u16, code: u16| [length.to_be_bytes(), code.to_be_bytes()].concat();
+        let frame = |code| [header(10, code), vec![0; 6]].concat();
+        let may_hold = |parts: &[&[u8]]| {
+            let mut decoder = Decoder::new();
+            decoder.hold(&parts.concat());
+            decoder.may_hold(MAX, |code| code == 7)
+        };
+        let (other, wanted) = (frame(1), frame(7));
+        assert!(!may_hold(&[]));
+        assert!(!may_hold(&[&other, &other, &other[..9]]));
+        for cut in 1..=wanted.len() {
+            assert!(may_hold(&[&other, &wanted[..cut]]), "cut at {cut}");
+            assert_eq!(may_hold(&[&other[..cut]]), cut < 4, "cut at {cut}");
+        }
+        assert!(may_hold(&[&other, &wanted, &other]));
+        for wrong in [7, u16::try_from(MAX + 1).unwrap()] {
+            assert!(
+                may_hold(&[&header(wrong, 1), &other]),
+                "a length of {wrong}"
+            );
+        }
     }
 
     #[test]

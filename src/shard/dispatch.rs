@@ -180,15 +180,21 @@ impl<I: Io, S: 'static> Shard<I, S> {
     /// Keeps what has come while nothing may be handled, for as long as it may be handled some
     /// time. Says whether there may be secrets in it.
     pub(super) fn hold(&mut self, id: ConnectionId, slice: &[u8]) -> bool {
-        let may_have_secrets = self.router.has_secrets();
-        if let Some(connection) = self.connections.get_mut(id)
-            && connection.phase == Phase::Open
-        {
-            if may_have_secrets {
-                connection.decoder.guard();
-            }
-            connection.decoder.hold(slice);
-            connection.waits_since_us = connection.waits_since_us.min(self.now_us);
+        let router = &self.router;
+        let Some(connection) = self.connections.get_mut(id) else {
+            return router.has_secrets();
+        };
+        if connection.phase != Phase::Open {
+            return router.has_secrets();
+        }
+        connection.decoder.hold(slice);
+        connection.waits_since_us = connection.waits_since_us.min(self.now_us);
+        let may_have_secrets = router.has_secrets()
+            && connection
+                .decoder
+                .may_hold(self.settings.frame_bytes_max, |code| router.is_secret(code));
+        if may_have_secrets {
+            connection.decoder.guard();
         }
         may_have_secrets
     }
@@ -214,14 +220,12 @@ impl<I: Io, S: 'static> Shard<I, S> {
         let since_us = connection.waits_since_us.min(self.now_us);
         // What comes later has not waited until then.
         let has_waiting = connection.decoder.held_bytes() > 0;
-        let leaves_secrets = has_waiting && self.router.has_secrets() && {
-            // Of whole frames that wait, nobody has looked at the codes.
-            let code = match halt {
-                Halt::Starved => connection.decoder.waiting_code(),
-                _ => None,
-            };
-            code.is_none_or(|code| self.router.is_secret(code))
-        };
+        let router = &self.router;
+        let leaves_secrets = has_waiting
+            && router.has_secrets()
+            && connection
+                .decoder
+                .may_hold(self.settings.frame_bytes_max, |code| router.is_secret(code));
         if leaves_secrets {
             connection.decoder.guard();
         }

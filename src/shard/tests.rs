@@ -478,9 +478,11 @@ fn a_slice_with_a_secret_in_it_is_wiped_however_it_ends() {
         let ended = [&[0, 7, 0, 1][..], &secret].concat();
         assert_eq!(wiped(&[&ended, &secret]), [true; 2]);
     }
-    // Behind a handler at work, whatever it is.
+    // Behind a handler at work.
     let secret = frame(7, b"secret");
-    assert_eq!(wiped(&[&secret, &echo]), [true; 2]);
+    assert_eq!(wiped(&[&secret, &echo]), [true, false]);
+    assert_eq!(wiped(&[&secret, &echo, &secret]), [true, false, true]);
+    assert_eq!(wiped(&[&secret, &echo[..3]]), [true; 2]);
 }
 
 /// Who waits for an answer of a shard that has ended, or ends meanwhile, is told.

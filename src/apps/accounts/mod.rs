@@ -292,7 +292,6 @@ mod tests {
 
     use super::*;
     use crate::handler::{ConnectionId, Handler};
-    use crate::metrics::CloseCause;
     use crate::protocol::{HEADER_BYTES, Secret, encode_message};
 
     fn body_of<M: Message>(message: &M) -> Bytes {
@@ -339,9 +338,7 @@ mod tests {
         };
         let answering = log_in(Rc::clone(&sessions), login_of_alice(connection));
         assert_eq!(sessions.len(), 1);
-        for hook in router.close_hooks() {
-            hook(&sessions, connection, CloseCause::Reset);
-        }
+        sessions.end(connection);
         drop(block_on(answering));
         assert!(sessions.is_empty());
 
