@@ -169,6 +169,9 @@ where
     S: AsRef<Topics<S>> + 'static,
 {
     router.on_close(|state, id, _cause| state.as_ref().leave(id));
+    // They wait for other shards and, where many are told, for the sends: a slow turn is told anyway.
+    router.patient(codes::SUBSCRIBE);
+    router.patient(codes::PUBLISH);
     let were_free = [
         (
             codes::SUBSCRIBE,
