@@ -3,7 +3,6 @@
 //! In these servers nothing else wakes a shard within the tests' patience: there is no line of
 //! figures and no busy polling, and no timer is due.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -66,43 +65,4 @@ fn a_shard_that_sleeps_hears_each_signal() {
     }
     assert_eq!(server.ended().status, Some(0));
     backlogged.leave();
-}
-
-#[test]
-fn a_server_that_the_host_stops_at_any_moment_goes_on() {
-    // With no busy polling, and a request that waits for a hash thread, the shard lets the executor's
-    // other tasks run every 100 microseconds: it is likely to be stopped while it does.
-    const STOPS: usize = 40;
-    /// Longer than glommio's preemption timer.
-    const STOPPED: Duration = Duration::from_millis(110);
-    let server = serve(&[
-        "log.stats_seconds=0",
-        "shards.busy_poll_us=0",
-        "accounts.store=\"memory\"",
-    ]);
-    let mut registrar = Peer::connect(server.address());
-    for name in 0..100_u32 {
-        let mut body = [0; 100];
-        body[4..8].copy_from_slice(format!("{name:04}").as_bytes());
-        body[60..64].copy_from_slice(b"word");
-        registrar.send(codes::REGISTER, &body);
-    }
-    let mut peer = Peer::connect(server.address());
-    let is_over = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let pings = scope.spawn(|| {
-            while !is_over.load(Ordering::Relaxed) {
-                peer.ping();
-            }
-            peer.ping();
-        });
-        for _ in 0..STOPS {
-            server.signal(Signal::STOP);
-            sleep(STOPPED);
-            server.signal(Signal::CONT);
-            sleep(UNTIL_IT_PARKS);
-        }
-        is_over.store(true, Ordering::Relaxed);
-        pings.join().unwrap();
-    });
 }
