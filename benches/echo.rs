@@ -110,18 +110,7 @@ struct Plan {
 
 impl Plan {
     fn from_flags(flags: &Flags) -> Result<Plan, Failure> {
-        let repeats = flags.last("--repeats", "a whole number from 1 on")?;
-        let seconds = flags.last("--seconds", "a number of seconds above 0")?;
-        let (repeats, seconds) = (repeats.unwrap_or(5), seconds.unwrap_or(2.0));
-        if repeats == 0 {
-            return Err(Failure::Words("--repeats must be at least 1".to_owned()));
-        }
-        let measured = Duration::try_from_secs_f64(seconds).unwrap_or_default();
-        if measured.is_zero() {
-            return Err(Failure::Words(format!(
-                "--seconds takes a number of seconds above 0, and `{seconds}` is not one"
-            )));
-        }
+        let (repeats, measured) = flags.turns(5, 2.0)?;
         let busy_poll_us = flags.last("--busy-poll-us", "a number of microseconds")?;
         let kinds = Kind::all(corelane_binary(flags)?, busy_poll_us.unwrap_or(50));
         let cpu = |name| flags.last(name, "the number of a CPU");

@@ -173,15 +173,7 @@ struct Plan {
 
 impl Plan {
     fn from_flags(flags: &Flags) -> Result<Plan, Failure> {
-        let repeats = flags.last("--repeats", "a whole number from 1 on")?;
-        let seconds = flags.last("--seconds", "a number of seconds above 0")?;
-        let (repeats, seconds) = (repeats.unwrap_or(7), seconds.unwrap_or(3.0));
-        let measured = Duration::try_from_secs_f64(seconds).unwrap_or_default();
-        if repeats == 0 || measured.is_zero() {
-            return Err(Failure::Words(
-                "--repeats takes a whole number from 1 on, --seconds a number above 0".to_owned(),
-            ));
-        }
+        let (repeats, measured) = flags.turns(7, 3.0)?;
         let cpu = |name| flags.last(name, "the number of a CPU");
         let cpus = Cpus::choose(cpu("--server-cpu")?, cpu("--client-cpu")?)?;
         let hash_cpu = cpu("--hash-cpu")?.unwrap_or(cpus.server);

@@ -6,7 +6,7 @@
 use std::fs;
 
 use corelane::config::Log;
-use corelane::process::logging::{self, LogError, Writing};
+use corelane::process::logging::{self, LogError};
 
 #[test]
 fn level_and_limit_change_while_the_log_runs() {
@@ -19,7 +19,7 @@ fn level_and_limit_change_while_the_log_runs() {
         repeats_per_second: 0,
         ..Log::default()
     };
-    logging::start(&log, Writing::Queued).unwrap();
+    logging::start(&log).unwrap();
     let say = |which: &str| {
         tracing::info!("{which} info");
         tracing::debug!("{which} debug");

@@ -136,18 +136,7 @@ struct Echo {
 
 impl Plan {
     fn from_flags(flags: &Flags) -> Result<Plan, Failure> {
-        let repeats = flags.last("--repeats", "a whole number from 1 on")?;
-        let seconds = flags.last("--seconds", "a number of seconds above 0")?;
-        let (repeats, seconds) = (repeats.unwrap_or(5), seconds.unwrap_or(3.0));
-        if repeats == 0 {
-            return Err(Failure::Words("--repeats must be at least 1".to_owned()));
-        }
-        let measured = Duration::try_from_secs_f64(seconds).unwrap_or_default();
-        if measured.is_zero() {
-            return Err(Failure::Words(format!(
-                "--seconds takes a number of seconds above 0, and `{seconds}` is not one"
-            )));
-        }
+        let (repeats, measured) = flags.turns(5, 3.0)?;
         let cpu = |name| flags.last(name, "the number of a CPU");
         Ok(Plan {
             repeats,

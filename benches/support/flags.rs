@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::str::FromStr;
+use std::time::Duration;
 
 use super::Failure;
 
@@ -45,6 +46,27 @@ impl Flags {
                 })
             })
             .transpose()
+    }
+
+    /// How often and for how long to measure: `--repeats` and `--seconds`, or these.
+    #[allow(dead_code, reason = "not every bench measures for a time")]
+    pub(crate) fn turns(&self, repeats: usize, seconds: f64) -> Result<(usize, Duration), Failure> {
+        let repeats = self
+            .last("--repeats", "a whole number from 1 on")?
+            .unwrap_or(repeats);
+        let seconds = self
+            .last("--seconds", "a number of seconds above 0")?
+            .unwrap_or(seconds);
+        if repeats == 0 {
+            return Err(Failure::Words("--repeats must be at least 1".to_owned()));
+        }
+        let measured = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+        if measured.is_zero() {
+            return Err(Failure::Words(format!(
+                "--seconds takes a number of seconds above 0, and `{seconds}` is not one"
+            )));
+        }
+        Ok((repeats, measured))
     }
 }
 

@@ -11,7 +11,6 @@ use clap::Parser as _;
 use corelane::config::Config;
 use corelane::process::daemon::{self, Started};
 use corelane::process::handover::Estate;
-use corelane::process::logging::Writing;
 use corelane::process::supervisor::{Duties, SuperviseError, supervise};
 use corelane::process::{launch, logging, title};
 
@@ -53,7 +52,7 @@ pub(super) fn run() -> Result<(), Failure> {
     if estate.is_none() {
         daemon::leave_terminal().map_err(Failure::run)?;
     }
-    logging::start(&config.log, Writing::Queued).map_err(Failure::run)?;
+    logging::start(&config.log).map_err(Failure::run)?;
     let read_config = || arguments.load().map_err(Failure::into_message);
     let duties = Duties {
         config,

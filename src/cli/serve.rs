@@ -10,7 +10,6 @@ use corelane::apps::topics::Topics;
 use corelane::config::{Config, Override, ProcessMode};
 use corelane::process::control::{ControlThread, Stage, Superior};
 use corelane::process::listeners::PassedOn;
-use corelane::process::logging::Writing;
 use corelane::process::pid_file::PidFile;
 use corelane::process::worker::{ServerBuilder, spare_cpus};
 use corelane::process::{control, identity, listeners, logging, notify};
@@ -82,7 +81,7 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
 
 /// The server in this process, without a master.
 fn serve_alone(arguments: Arguments, config: Config) -> Result<(), Failure> {
-    logging::start(&config.log, Writing::Queued).map_err(Failure::run)?;
+    logging::start(&config.log).map_err(Failure::run)?;
     let _pid_file = config
         .process
         .pid_file()

@@ -2,7 +2,6 @@
 
 use corelane::process::control::{Stage, Superior};
 use corelane::process::handover::CAN_SUCCEED;
-use corelane::process::logging::Writing;
 use corelane::process::notify::{MAILBOX, Mailbox, READY};
 use corelane::process::{daemon, identity, launch, logging, title};
 
@@ -11,7 +10,7 @@ use super::{Failure, serve};
 pub(super) fn run() -> Result<(), Failure> {
     title::name_process().map_err(Failure::run)?;
     let config = launch::config_of_worker().map_err(Failure::run)?;
-    logging::start(&config.log, Writing::Queued).map_err(Failure::run)?;
+    logging::start(&config.log).map_err(Failure::run)?;
     let (pid, version) = (std::process::id(), env!("CARGO_PKG_VERSION"));
     tracing::info!(pid, version, "the worker starts");
     let mailbox = Mailbox::open().map_err(Failure::run)?;

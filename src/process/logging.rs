@@ -1,8 +1,8 @@
 //! The log of a process: where it goes and what is logged, and changing both while the process
 //! runs.
 //!
-//! Lines are written at once by whoever logs, or put into a bounded queue for a thread, so that no
-//! shard ever waits for a disk or a reader. Events that repeat too often are left out by kind.
+//! Lines are put into a bounded queue, and a thread writes them, so that neither a shard nor a master
+//! ever waits for a disk or a reader. Events that repeat too often are left out by kind.
 //! Whatever does not get into the log for one of these reasons is counted, and the count does.
 
 mod limit;
@@ -13,7 +13,6 @@ mod sink;
 
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tracing::{Event, Metadata, Subscriber};
@@ -61,38 +60,21 @@ pub enum LogError {
     None,
 }
 
-/// Who writes the lines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Writing {
-    /// Whoever logs, and waits until the line is written.
-    Direct,
-    /// A thread named `log`. Whoever logs never waits; a line that finds its queue full is dropped.
-    /// Call [`flush`] before the process ends.
-    Queued,
-}
-
-/// From now on, this process logs as configured.
+/// From now on, this process logs as configured: a thread named `log` writes the lines. Whoever logs
+/// never waits; a line that finds the queue full is dropped. Call [`flush`] before the process ends.
 ///
 /// # Errors
 ///
 /// [`LogError`]. Where a log is set up already, it stays.
-pub fn start(log: &Log, writing: Writing) -> Result<(), LogError> {
+pub fn start(log: &Log) -> Result<(), LogError> {
     let filter = filter(&log.level)?;
     let sink = Sink::open(log.file())?;
     let rate = Rate::new(log.repeats_per_second, log.repeats_burst);
     let limit = Arc::new(Limit::new(rate));
-    match writing {
-        Writing::Direct => {
-            subscribe(log, filter, limit, Output::Direct(Mutex::new(sink)));
-        }
-        Writing::Queued => {
-            let (queue, outlet) = Queue::new();
-            let output = Output::Queued(Arc::clone(&queue));
-            if subscribe(log, filter, Arc::clone(&limit), output) {
-                let started = outlet.start(queue, sink, limit);
-                started.map_err(LogError::Thread)?;
-            }
-        }
+    let (queue, outlet) = Queue::new();
+    if subscribe(log, filter, Arc::clone(&limit), Arc::clone(&queue)) {
+        let started = outlet.start(queue, sink, limit);
+        started.map_err(LogError::Thread)?;
     }
     Ok(())
 }
@@ -153,10 +135,7 @@ pub fn set_file(file: Option<&Path>) -> Result<(), LogError> {
 /// reads can take for ever.
 pub fn flush() {
     if let Some(running) = RUNNING.get() {
-        match &*running.output {
-            Output::Direct(_) => running.limit.tell(),
-            Output::Queued(queue) => queue.flush(),
-        }
+        running.queue.flush();
     }
 }
 
@@ -179,7 +158,7 @@ struct Running {
     /// `None` is stderr.
     file: Mutex<Option<PathBuf>>,
     limit: Arc<Limit>,
-    output: Arc<Output>,
+    queue: Arc<Queue>,
 }
 
 impl Running {
@@ -190,15 +169,10 @@ impl Running {
     /// Opens the file, and writes there from now on.
     fn write_to(&self, file: Option<&Path>) -> Result<(), LogError> {
         let file = file.map(sink::open).transpose()?;
-        match &*self.output {
-            Output::Direct(sink) => {
-                sink.lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .replace(file);
-                Ok(())
-            }
-            Output::Queued(queue) if queue.reopen(file) => Ok(()),
-            Output::Queued(_) => Err(LogError::Busy),
+        if self.queue.reopen(file) {
+            Ok(())
+        } else {
+            Err(LogError::Busy)
         }
     }
 }
@@ -211,20 +185,18 @@ fn filter(level: &str) -> Result<EnvFilter, LogError> {
 }
 
 /// Gives back whether this is the log now: not if one is set up already.
-fn subscribe(log: &Log, filter: EnvFilter, limit: Arc<Limit>, output: Output) -> bool {
+fn subscribe(log: &Log, filter: EnvFilter, limit: Arc<Limit>, queue: Arc<Queue>) -> bool {
     let (filter, handle) = reload::Layer::new(filter);
-    let output = Arc::new(output);
     let repeats = LimitRepeats {
         limit: Arc::clone(&limit),
-        output: Arc::clone(&output),
+        queue: Arc::clone(&queue),
         clock: Clock::start(),
-        told_at_ns: AtomicU64::new(0),
     };
     let colours = log.file().is_none()
         && io::stderr().is_terminal()
         && std::env::var_os("NO_COLOR").is_none();
     let lines = fmt::layer()
-        .with_writer(Lines(Arc::clone(&output)))
+        .with_writer(Lines(Arc::clone(&queue)))
         .with_ansi(colours);
     let limited = tracing_subscriber::registry().with(filter).with(repeats);
     let started = match log.format {
@@ -237,34 +209,27 @@ fn subscribe(log: &Log, filter: EnvFilter, limit: Arc<Limit>, output: Output) ->
                 filter: handle,
                 file: Mutex::new(log.file().map(ToOwned::to_owned)),
                 limit,
-                output,
+                queue,
             })
             .is_ok()
 }
 
-/// How lines get to where they are written.
-#[derive(Debug)]
-enum Output {
-    Direct(Mutex<Sink>),
-    Queued(Arc<Queue>),
-}
-
 /// Makes a writer for each line.
-struct Lines(Arc<Output>);
+struct Lines(Arc<Queue>);
 
 impl<'a> MakeWriter<'a> for Lines {
     type Writer = Line<'a>;
 
     fn make_writer(&'a self) -> Line<'a> {
         Line {
-            output: &self.0,
+            queue: &self.0,
             is_of_losses: false,
         }
     }
 
     fn make_writer_for(&'a self, metadata: &Metadata<'_>) -> Line<'a> {
         Line {
-            output: &self.0,
+            queue: &self.0,
             is_of_losses: losses::is_of_losses(metadata),
         }
     }
@@ -272,24 +237,16 @@ impl<'a> MakeWriter<'a> for Lines {
 
 /// Takes a line, which comes whole, and never fails: whoever logs could do nothing about it.
 struct Line<'a> {
-    output: &'a Output,
+    queue: &'a Queue,
     is_of_losses: bool,
 }
 
 impl Write for Line<'_> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        match self.output {
-            Output::Direct(sink) => {
-                // Nothing is half done in a sink when a writer panics but a line.
-                let mut sink = sink.lock().unwrap_or_else(PoisonError::into_inner);
-                let lost = sink.write(line);
-                drop(sink);
-                if let Some(lost) = lost {
-                    losses::tell_unwritten(lost.lines, &lost.error.to_string());
-                }
-            }
-            Output::Queued(queue) if self.is_of_losses => queue.put_always(line),
-            Output::Queued(queue) => queue.put(line),
+        if self.is_of_losses {
+            self.queue.put_always(line);
+        } else {
+            self.queue.put(line);
         }
         Ok(line.len())
     }
@@ -299,39 +256,19 @@ impl Write for Line<'_> {
     }
 }
 
-/// How often counts of repeats are told where no thread does it.
-const TELL_EVERY_NS: u64 = 1_000_000_000;
-
 /// The layer that keeps repeats from the lines.
 struct LimitRepeats {
     limit: Arc<Limit>,
-    output: Arc<Output>,
+    queue: Arc<Queue>,
     clock: Clock,
-    told_at_ns: AtomicU64,
 }
 
 impl<S: Subscriber> Layer<S> for LimitRepeats {
     fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
         let verdict = self.limit.judge(event, self.clock.now_ns());
-        if let (Verdict::FirstLeftOut, Output::Queued(queue)) = (verdict, &*self.output) {
-            queue.tell_repeats_soon();
+        if verdict == Verdict::FirstLeftOut {
+            self.queue.tell_repeats_soon();
         }
         verdict == Verdict::Logged
-    }
-
-    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        if matches!(*self.output, Output::Direct(_)) && !losses::is_of_losses(event.metadata()) {
-            self.tell_if_due(self.clock.now_ns());
-        }
-    }
-}
-
-impl LimitRepeats {
-    fn tell_if_due(&self, now_ns: u64) {
-        let told_at_ns = self.told_at_ns.load(Ordering::Relaxed);
-        if now_ns.saturating_sub(told_at_ns) >= TELL_EVERY_NS {
-            self.told_at_ns.store(now_ns, Ordering::Relaxed);
-            self.limit.tell();
-        }
     }
 }
