@@ -34,10 +34,13 @@ use super::doorbell::Doorbell;
 use super::socket;
 use super::wakeup::Wakeup;
 
-/// Submission queue entries. A turn that asks for more submits in between.
+/// Submission queue entries. What a turn asks for beyond that is submitted turn by turn.
 const SUBMISSIONS: u32 = 1024;
 /// Completion queue entries: several times as many, since one multishot operation completes often.
 const COMPLETIONS: u32 = 8192;
+/// Completions waiting from which on what found no room in the submission queue waits as well. A
+/// completion that finds no room costs the kernel an allocation, and a second copy.
+const CROWDED: usize = COMPLETIONS as usize / 2;
 
 /// What a watched doorbell is polled for.
 const POLL_IN: u32 = libc::POLLIN.unsigned_abs() as u32;
@@ -425,6 +428,10 @@ impl Ring {
 
     /// Submits what was asked for and has the kernel do what it has to do for this ring.
     ///
+    /// That is as much as the submission queue holds. Where thousands of operations were asked for
+    /// at once, the rest comes with the next calls, so that its completions find room, and whoever
+    /// else has something to do is served in between: [`Ring::has_work`] says that there is a rest.
+    ///
     /// # Errors
     ///
     /// Only such as leave the ring unusable.
@@ -444,7 +451,8 @@ impl Ring {
         self.close_dropped();
         self.refill_submissions();
         if !self.overflow.is_empty() {
-            self.submit()?;
+            // There is more to submit, so nobody may sleep now.
+            return self.submit();
         }
         let timeout = Timespec::from(timeout);
         let arguments = SubmitArgs::new().timespec(&timeout);
@@ -464,35 +472,30 @@ impl Ring {
 
     #[inline]
     fn submit(&mut self) -> io::Result<()> {
-        loop {
-            self.refill_submissions();
-            let submissions = u32::try_from(self.uring.submission().len()).unwrap_or(u32::MAX);
-            let submitter = self.uring.submitter();
-            let flags = EnterFlags::GETEVENTS.bits();
-            // SAFETY: no argument is passed besides the flags. The entries that get submitted were
-            // checked by whoever pushed them, see `push`.
-            let entered = unsafe { submitter.enter::<libc::sigset_t>(submissions, 0, flags, None) };
-            match entered {
-                Ok(_) if self.overflow.is_empty() => {
-                    self.reuse_registered();
-                    return Ok(());
-                }
-                Ok(_) => {}
-                Err(error) => {
-                    return match error.raw_os_error() {
-                        // Interrupted, or completions must be taken first: the next turn goes on.
-                        Some(libc::EINTR | libc::EAGAIN | libc::EBUSY) => Ok(()),
-                        _ => Err(error),
-                    };
-                }
+        self.refill_submissions();
+        let submissions = u32::try_from(self.uring.submission().len()).unwrap_or(u32::MAX);
+        let submitter = self.uring.submitter();
+        let flags = EnterFlags::GETEVENTS.bits();
+        // SAFETY: no argument is passed besides the flags. The entries that get submitted were
+        // checked by whoever pushed them, see `push`.
+        let entered = unsafe { submitter.enter::<libc::sigset_t>(submissions, 0, flags, None) };
+        match entered {
+            Ok(_) => {
+                self.reuse_registered();
+                Ok(())
             }
+            Err(error) => match error.raw_os_error() {
+                // Interrupted, or completions must be taken first: the next turn goes on.
+                Some(libc::EINTR | libc::EAGAIN | libc::EBUSY) => Ok(()),
+                _ => Err(error),
+            },
         }
     }
 
     /// Slots that were being cleared are free once the kernel has got all that was asked of it.
     #[inline]
     fn reuse_registered(&mut self) {
-        if self.uring.submission().is_empty() {
+        if self.overflow.is_empty() && self.uring.submission().is_empty() {
             self.slots.reuse_cleared();
         }
     }
@@ -639,6 +642,9 @@ impl Ring {
     }
 
     fn refill_submissions(&mut self) {
+        if self.overflow.is_empty() || self.uring.completion().len() > CROWDED {
+            return;
+        }
         while let Some(entry) = self.overflow.front() {
             // SAFETY: see `push`.
             let pushed = unsafe { self.uring.submission().push(entry) };
@@ -694,8 +700,16 @@ impl Ring {
                 .register_sync_cancel(Some(timeout), CancelBuilder::any());
             self.reap(usize::MAX, drop);
         }
-        // The sockets that the last completions brought.
-        self.enter().is_ok() && self.overflow.is_empty()
+        // The sockets that the last completions brought, however many.
+        loop {
+            if self.enter().is_err() || Instant::now() >= deadline {
+                return false;
+            }
+            if self.overflow.is_empty() {
+                return true;
+            }
+            self.reap(usize::MAX, drop);
+        }
     }
 }
 

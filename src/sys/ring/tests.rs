@@ -231,6 +231,34 @@ fn more_operations_than_submission_entries_all_get_there() {
     client.read_exact(&mut vec![0; count]).unwrap();
 }
 
+/// Completions that find no room are an allocation each in the kernel, and a slower way out.
+#[test]
+fn however_much_is_asked_for_at_once_completions_find_room() {
+    let (mut ring, address) = ring();
+    let (mut client, socket) = connect(&mut ring, address);
+    let reader = std::thread::spawn(move || io::copy(&mut client, &mut io::sink()));
+    let sends = 2 * COMPLETIONS as usize;
+    for _ in 0..sends {
+        ring.send(TOKEN, &socket, vec![1], 0);
+    }
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let mut sent = 0;
+    while sent < sends {
+        assert!(Instant::now() < deadline, "{sent} of {sends} were sent");
+        assert!(ring.has_work() || ring.has_events());
+        ring.enter().unwrap();
+        assert!(!ring.uring.submission().cq_overflow(), "after {sent}");
+        // A turn takes some of them.
+        ring.reap(512, |event| {
+            assert!(matches!(event, Event::Sent { result: Ok(1), .. }));
+            sent += 1;
+        });
+    }
+    drop(socket);
+    ring.enter().unwrap();
+    assert_eq!(reader.join().unwrap().unwrap(), sends as u64);
+}
+
 #[test]
 #[should_panic(expected = "a socket belongs to the ring that took it in")]
 fn a_socket_of_another_ring_is_refused() {
