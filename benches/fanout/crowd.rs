@@ -1,14 +1,16 @@
-//! One publisher and its subscribers, all in one thread over one epoll.
+//! Everybody who is connected to the server, in one thread over one epoll: a publisher and its
+//! subscribers, or as many who ask for ECHOs. Both read in the same way, since on loopback waking a
+//! reader is the sender's work.
 //!
-//! Invariant: each subscriber has all events so far, or the bytes of the one under way up to where
-//! it stands; anything else that comes ends the bench.
+//! Invariant: each of them has all frames so far, or the bytes of the one under way up to where it
+//! stands; anything else that comes ends the bench.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use corelane::protocol::messages::{Event, Publish, Published as Reply, Subscribe};
+use corelane::protocol::messages::{Echo, Event, Publish, Published as Reply, Subscribe};
 use corelane::protocol::{HEADER_BYTES, Message, encode_message};
 use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;
@@ -19,16 +21,16 @@ use super::support::{Failure, OrFailed as _};
 
 const TOPIC: &str = "fanout";
 const EVENTS_MAX: usize = 1024;
-/// More than an event and a reply.
+/// More than a frame.
 const READ_BYTES: usize = 4096;
 const REPLY_WITHIN: Duration = Duration::from_secs(10);
 
 /// Everybody who is connected.
 pub(super) struct Crowd {
     epoll: OwnedFd,
-    /// The publisher is behind the last subscriber.
+    /// The publisher, if there is one, is behind the last subscriber.
     streams: Vec<TcpStream>,
-    /// Of the event under way: bytes that came.
+    /// Of the frame under way: bytes that came.
     came_bytes: Vec<usize>,
     payload: Vec<u8>,
     published: u64,
@@ -42,37 +44,92 @@ pub(super) struct Published {
     pub(super) last_us: Vec<f64>,
 }
 
+/// What was asked for in some time.
+pub(super) struct Echoed {
+    pub(super) took: Duration,
+    pub(super) replies: u64,
+}
+
 impl Crowd {
     /// Connects so many subscribers and a publisher.
-    pub(super) fn gather(
+    pub(super) fn of_subscribers(
         address: SocketAddr,
         subscribers: usize,
         payload_bytes: usize,
     ) -> Result<Crowd, Failure> {
-        let epoll = epoll::create(CreateFlags::CLOEXEC).or_failed("epoll_create")?;
-        let mut streams = Vec::with_capacity(subscribers + 1);
-        for index in 0..=subscribers {
-            let mut stream = connect(address).or_failed(format_args!("connection {index}"))?;
-            if index < subscribers {
-                subscribe(&mut stream)?;
-            }
-            stream.set_nonblocking(true).or_failed("nonblocking")?;
-            epoll::add(
-                &epoll,
-                &stream,
-                EventData::new_u64(index as u64),
-                EventFlags::IN,
-            )
-            .or_failed("epoll_ctl")?;
-            streams.push(stream);
+        let mut crowd = Crowd::connect(address, subscribers + 1, payload_bytes)?;
+        for stream in &mut crowd.streams[..subscribers] {
+            subscribe(stream)?;
         }
+        crowd.begin()
+    }
+
+    /// Connects so many who will ask for ECHOs.
+    pub(super) fn of_askers(
+        address: SocketAddr,
+        askers: usize,
+        payload_bytes: usize,
+    ) -> Result<Crowd, Failure> {
+        Crowd::connect(address, askers, payload_bytes)?.begin()
+    }
+
+    fn connect(
+        address: SocketAddr,
+        connections: usize,
+        payload_bytes: usize,
+    ) -> Result<Crowd, Failure> {
+        let streams = (0..connections)
+            .map(|index| connect(address).or_failed(format_args!("connection {index}")))
+            .collect::<Result<Vec<_>, _>>()?;
         Ok(Crowd {
-            epoll,
+            epoll: epoll::create(CreateFlags::CLOEXEC).or_failed("epoll_create")?,
             came_bytes: vec![0; streams.len()],
             streams,
             payload: vec![0; payload_bytes.max(size_of::<u64>())],
             published: 0,
             ready: Vec::with_capacity(EVENTS_MAX),
+        })
+    }
+
+    /// From now on, who has something to read is told of.
+    fn begin(self) -> Result<Crowd, Failure> {
+        for (index, stream) in self.streams.iter().enumerate() {
+            stream.set_nonblocking(true).or_failed("nonblocking")?;
+            let data = EventData::new_u64(index as u64);
+            epoll::add(&self.epoll, stream, data, EventFlags::IN).or_failed("epoll_ctl")?;
+        }
+        Ok(self)
+    }
+
+    /// Everybody asks for one ECHO, and for the next when it has come, for so long; then all that
+    /// was asked for is awaited.
+    pub(super) fn echo_for(&mut self, time: Duration) -> Result<Echoed, Failure> {
+        let echo = frame(&Echo {
+            bytes: &self.payload,
+        })?;
+        let began = Instant::now();
+        for stream in &mut self.streams {
+            stream.write_all(&echo).or_failed("ECHO")?;
+        }
+        let (mut left, mut replies) = (self.streams.len(), 0);
+        while left > 0 {
+            let goes_on = began.elapsed() < time;
+            for index in self.wait()? {
+                if !self.read(index, &echo)? {
+                    continue;
+                }
+                replies += 1;
+                self.came_bytes[index] = 0;
+                if goes_on {
+                    self.streams[index].write_all(&echo).or_failed("ECHO")?;
+                } else {
+                    left -= 1;
+                }
+            }
+        }
+        Ok(Echoed {
+            took: began.elapsed(),
+            replies,
         })
     }
 
@@ -132,7 +189,7 @@ impl Crowd {
         let within = Timespec::try_from(REPLY_WITHIN).or_failed("time")?;
         match epoll::wait(&self.epoll, spare_capacity(&mut self.ready), Some(&within)) {
             Ok(0) => Err(Failure::Running(format!(
-                "nothing came for {} s, and not everybody has its event",
+                "nothing came for {} s, and not everybody has what is due",
                 REPLY_WITHIN.as_secs()
             ))),
             Ok(_) | Err(Errno::INTR) => {

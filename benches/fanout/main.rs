@@ -3,22 +3,20 @@
 //!
 //! One publisher sends a PUBLISH of 64 bytes, and the next one when all subscribers have their EVENT
 //! and the reply has come; every byte of every EVENT is compared. In turn with that, the same server
-//! answers ECHOs of 64 bytes over as many connections, each with one request in flight. The server is
-//! a process of its own on one CPU, all of its shards there together; publisher and subscribers are
-//! one thread on another. A delivery takes half the system calls of an ECHO, and all of them share
-//! one encoding: so it is expected to cost at most 0.7 of its CPU. README.md, one folder up, says how
-//! CPU time is accounted for.
+//! answers ECHOs of 64 bytes over as many connections, each with one request in flight, to clients
+//! that read in the same way. The server is a process of its own on one CPU, all of its shards there
+//! together; everybody else is one thread on another. A delivery takes half the system calls of an
+//! ECHO, and all of them share one encoding: so it is expected to cost at most 0.7 of its CPU.
+//! README.md, one folder up, says how CPU time is accounted for.
 
 #![allow(clippy::expect_used)] // what cannot fail here says so
 #![allow(clippy::cast_precision_loss)] // counts and nanoseconds of a few seconds fit a double
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use corelane::load::{self, CpuTime};
-use corelane::protocol::codes;
+use corelane::load::CpuTime;
 
 use self::crowd::Crowd;
 use self::support::flags::{Flag, Flags};
@@ -116,22 +114,23 @@ struct Plan {
 /// PUBLISH and ECHO, one after the other.
 struct Turn {
     fanout: Fanout,
-    echo: Echo,
+    echo: Work,
 }
 
 struct Fanout {
-    deliveries_per_second: f64,
-    server_us_per_delivery: f64,
-    server_busy: f64,
-    client_busy: f64,
+    deliveries: Work,
     /// From PUBLISH to the last EVENT, in microseconds.
     last_us: Spread,
     p99_us: f64,
 }
 
-struct Echo {
+/// The same thing done many times, and what it took.
+struct Work {
     per_second: f64,
+    /// CPU time of the server each time, in microseconds.
     server_us: f64,
+    server_busy: f64,
+    client_busy: f64,
 }
 
 impl Plan {
@@ -159,8 +158,8 @@ impl Plan {
             repeat + 1,
             self.repeats,
             named(shards),
-            digits(fanout.deliveries_per_second),
-            digits(fanout.server_us_per_delivery),
+            digits(fanout.deliveries.per_second),
+            digits(fanout.deliveries.server_us),
             digits(echo.server_us),
         );
         Ok(Turn { fanout, echo })
@@ -186,52 +185,67 @@ impl Plan {
 
     fn fanout(&self, shards: usize) -> Result<Fanout, Failure> {
         let server = self.server(shards)?;
-        let mut crowd = Crowd::gather(server.address(), self.subscribers, PAYLOAD_BYTES)?;
-        crowd.publish_for(WARM_UP_MAX.min(self.measured))?;
-        let server_cpu =
-            || CpuTime::of_process(server.pid()).or_failed("the server's process is not seen");
-        let (before, client_before) = (server_cpu()?, CpuTime::of_this_thread());
-        let published = crowd.publish_for(self.measured)?;
-        let used = server_cpu()?.since(before).ran;
-        let client_used = CpuTime::of_this_thread().since(client_before).ran;
+        let mut crowd = Crowd::of_subscribers(server.address(), self.subscribers, PAYLOAD_BYTES)?;
+        crowd.publish_for(self.warm_up())?;
+        let (published, used) = Used::by(&server, || crowd.publish_for(self.measured))?;
         let deliveries = (published.last_us.len() * self.subscribers) as f64;
         let seconds = published.took.as_secs_f64();
-        let percentile = |share: f64| percentile(&published.last_us, share);
         Ok(Fanout {
-            deliveries_per_second: deliveries / seconds,
-            server_us_per_delivery: used.as_secs_f64() * 1e6 / deliveries,
-            server_busy: used.as_secs_f64() / seconds,
-            client_busy: client_used.as_secs_f64() / seconds,
-            last_us: Spread::of(published.last_us.iter().copied()),
-            p99_us: percentile(0.99),
+            deliveries: Work::of(deliveries, seconds, &used),
+            p99_us: percentile(&published.last_us, 0.99),
+            last_us: Spread::of(published.last_us),
         })
     }
 
-    fn echo(&self, shards: usize) -> Result<Echo, Failure> {
+    fn echo(&self, shards: usize) -> Result<Work, Failure> {
         let server = self.server(shards)?;
-        let mut load = load::Plan::new(server.address());
-        load.connections = self.subscribers;
-        load.pipeline = 1;
-        load.code = codes::ECHO;
-        load.body_bytes = PAYLOAD_BYTES;
-        load.warmup = WARM_UP_MAX.min(self.measured);
-        load.duration = self.measured;
-        load.cpus = vec![self.cpus.client];
-        load.server_pid = Some(server.pid());
-        let failed = |how: String| Failure::Running(format!("with ECHO, {how}"));
-        let record = load::run(&load, &AtomicBool::new(false), |_| {})
-            .map_err(|error| failed(error.to_string()))?;
-        if let Some(first) = record.summary.first_error {
-            return Err(failed(first));
+        let mut crowd = Crowd::of_askers(server.address(), self.subscribers, PAYLOAD_BYTES)?;
+        crowd.echo_for(self.warm_up())?;
+        let (echoed, used) = Used::by(&server, || crowd.echo_for(self.measured))?;
+        let seconds = echoed.took.as_secs_f64();
+        Ok(Work::of(echoed.replies as f64, seconds, &used))
+    }
+
+    fn warm_up(&self) -> Duration {
+        WARM_UP_MAX.min(self.measured)
+    }
+}
+
+/// CPU time of the server's process and of this thread, in seconds.
+struct Used {
+    server: f64,
+    client: f64,
+}
+
+impl Used {
+    /// By something that is done.
+    fn by<T>(
+        server: &Server,
+        work: impl FnOnce() -> Result<T, Failure>,
+    ) -> Result<(T, Used), Failure> {
+        let server_cpu =
+            || CpuTime::of_process(server.pid()).or_failed("the server's process is not seen");
+        let (before, client_before) = (server_cpu()?, CpuTime::of_this_thread());
+        let outcome = work()?;
+        let used = Used {
+            server: server_cpu()?.since(before).ran.as_secs_f64(),
+            client: CpuTime::of_this_thread()
+                .since(client_before)
+                .ran
+                .as_secs_f64(),
+        };
+        Ok((outcome, used))
+    }
+}
+
+impl Work {
+    fn of(times: f64, seconds: f64, used: &Used) -> Work {
+        Work {
+            per_second: times / seconds,
+            server_us: used.server * 1e6 / times,
+            server_busy: used.server / seconds,
+            client_busy: used.client / seconds,
         }
-        let server = record
-            .summary
-            .server
-            .ok_or_else(|| failed("the server's process is not seen".to_owned()))?;
-        Ok(Echo {
-            per_second: record.summary.messages_per_second,
-            server_us: server.cpu_us_per_message,
-        })
     }
 }
 
@@ -295,26 +309,31 @@ fn print_turns(shards: usize, turns: &[Turn]) {
         "PUBLISH to last EVENT p50 us",
         "p99 us",
     ]);
-    table.row(vec![
-        "delivery".to_owned(),
-        spread(|turn| turn.fanout.deliveries_per_second).text(),
-        spread(|turn| turn.fanout.server_us_per_delivery).text(),
-        spread(|turn| turn.fanout.server_busy).percent(),
-        spread(|turn| turn.fanout.client_busy).percent(),
+    let row = |name: &str, work: fn(&Turn) -> &Work, last: [String; 2]| {
+        let spread =
+            |value: fn(&Work) -> f64| Spread::of(turns.iter().map(|turn| value(work(turn))));
+        let mut row = vec![
+            name.to_owned(),
+            spread(|work| work.per_second).text(),
+            spread(|work| work.server_us).text(),
+            spread(|work| work.server_busy).percent(),
+            spread(|work| work.client_busy).percent(),
+        ];
+        row.extend(last);
+        row
+    };
+    let last_us = [
         spread(|turn| turn.fanout.last_us.median).text(),
         spread(|turn| turn.fanout.p99_us).text(),
-    ]);
-    table.row(vec![
-        "ECHO".to_owned(),
-        spread(|turn| turn.echo.per_second).text(),
-        spread(|turn| turn.echo.server_us).text(),
-        "-".to_owned(),
-        "-".to_owned(),
-        "-".to_owned(),
-        "-".to_owned(),
-    ]);
+    ];
+    table.row(row("delivery", |turn| &turn.fanout.deliveries, last_us));
+    table.row(row(
+        "ECHO",
+        |turn| &turn.echo,
+        ["-", "-"].map(str::to_owned),
+    ));
     println!("{table}");
-    let ratio = spread(|turn| turn.fanout.server_us_per_delivery / turn.echo.server_us);
+    let ratio = spread(|turn| turn.fanout.deliveries.server_us / turn.echo.server_us);
     let verdict = if ratio.median <= EXPECTED {
         "it is"
     } else {
