@@ -4,9 +4,10 @@
 //! books in turns: while nobody asks, while four threads ask for /metrics as fast as they can, and
 //! while they do the same to the admin server of another, idle server. The last tells what the
 //! hammering costs by taking CPU time and caches away, which any other program would; what is left is
-//! the admin server's own doing. Shard and load have a CPU each; a round's turns are compared with one
-//! another, since a machine's mood lasts longer than a round. Prints the medians; on a busy machine they
-//! say little, so the test only fails at what no noise explains.
+//! the admin server's own doing, and may be 2%. Shard and load have a CPU each; a round's turns are
+//! compared with one another, since a machine's mood lasts longer than a round. Prints the medians. A
+//! round says little on a busy machine, so the rounds vote (a sign test): were it 2% or less, as many
+//! rounds as it takes to fail would be above that in 1 of 59,000 runs.
 //!
 //! A program of its own, with nothing beside it.
 
@@ -43,14 +44,18 @@ use crate::support::peer::{Peer, frame};
 use crate::support::waiting::{DEADLINE, until};
 
 const THREAD_ID: u16 = 1000;
-const ROUNDS: usize = 15;
+const ROUNDS: usize = 31;
 const TURN: Duration = Duration::from_millis(150);
 const HAMMERS: usize = 4;
 const CONNECTIONS: usize = 8;
 const PIPELINE: usize = 16;
 
-/// What no noise explains.
-const MOVES_MAX: f64 = 0.25;
+/// By how much a message may cost more.
+const MOVES_MAX: f64 = 0.02;
+/// Of 31 fair coins, 27 or more show heads in 1 of 59,000 tosses.
+const ROUNDS_ABOVE: usize = 27;
+/// What no noise explains, whoever takes the CPU time away.
+const MOVES_BEYOND_NOISE: f64 = 0.25;
 
 struct Loaded {
     server: Server,
@@ -232,12 +237,18 @@ fn hammering_the_admin_server_costs_the_shards_nothing() {
         [0, 1, 2].map(|turn| median(rounds.iter().map(|round| round[turn])));
     let against = |turn: usize| median(rounds.iter().map(|round| round[2] / round[turn] - 1.0));
     let (against_quiet, against_elsewhere) = (against(0), against(1));
+    let above = rounds
+        .iter()
+        .filter(|round| round[2] / round[1] - 1.0 > MOVES_MAX)
+        .count();
     println!(
         "CPU of the shard, ns/message: {quiet:.0} quiet, {elsewhere:.0} with another admin server \
-         hammered, {here:.0} with its own: {:+.1}% against quiet, {:+.1}% against the other",
+         hammered, {here:.0} with its own: {:+.1}% against quiet, {:+.1}% against the other; above \
+         {:+.1}% in {above} of {ROUNDS} rounds",
         against_quiet * 100.0,
         against_elsewhere * 100.0,
+        MOVES_MAX * 100.0,
     );
-    assert!(against_quiet < MOVES_MAX, "{rounds:?}");
-    assert!(against_elsewhere < MOVES_MAX, "{rounds:?}");
+    assert!(above < ROUNDS_ABOVE, "{rounds:?}");
+    assert!(against_quiet < MOVES_BEYOND_NOISE, "{rounds:?}");
 }
