@@ -97,8 +97,9 @@ const TURN_BYTES: usize = 128 * 1024;
 /// broadcast goes over: as many connections as a turn serves else.
 const TURN_SLOTS: usize = 512;
 
-/// Errands in a turn: some hundred microseconds, where none of them is a function that takes long.
-const TURN_ERRANDS: usize = 4096;
+/// Errands in a turn, for the same reason: most of them are frames to be sent, and the kernel takes
+/// microseconds for each, in which nobody else is served.
+const TURN_ERRANDS: usize = 512;
 
 impl From<&Config> for Settings {
     fn from(config: &Config) -> Settings {
