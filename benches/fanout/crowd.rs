@@ -1,6 +1,6 @@
-//! Everybody who is connected to the server, in one thread over one epoll: a publisher and its
-//! subscribers, or as many who ask for ECHOs. Both read in the same way, since on loopback waking a
-//! reader is the sender's work.
+//! Everybody who is connected to the server, in one thread over one epoll: subscribers, their
+//! publisher, and a bystander who asks for a PING meanwhile; or as many who ask for ECHOs. All read in
+//! the same way, since on loopback waking a reader is the sender's work.
 //!
 //! Invariant: each of them has all frames so far, or the bytes of the one under way up to where it
 //! stands; anything else that comes ends the bench.
@@ -10,7 +10,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use corelane::protocol::messages::{Echo, Event, Publish, Published as Reply, Subscribe};
+use corelane::protocol::messages::{Echo, Event, Ping, Publish, Published as Reply, Subscribe};
 use corelane::protocol::{HEADER_BYTES, Message, encode_message};
 use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;
@@ -20,7 +20,8 @@ use rustix::io::Errno;
 use super::support::{Failure, OrFailed as _};
 
 const TOPIC: &str = "fanout";
-const EVENTS_MAX: usize = 1024;
+/// Few, so that nobody is read long after it was found ready.
+const EVENTS_MAX: usize = 64;
 /// More than a frame.
 const READ_BYTES: usize = 4096;
 const REPLY_WITHIN: Duration = Duration::from_secs(10);
@@ -28,7 +29,7 @@ const REPLY_WITHIN: Duration = Duration::from_secs(10);
 /// Everybody who is connected.
 pub(super) struct Crowd {
     epoll: OwnedFd,
-    /// The publisher, if there is one, is behind the last subscriber.
+    /// Behind the last subscriber are the publisher and the bystander.
     streams: Vec<TcpStream>,
     /// Of the frame under way: bytes that came.
     came_bytes: Vec<usize>,
@@ -42,6 +43,8 @@ pub(super) struct Published {
     pub(super) took: Duration,
     /// From each PUBLISH to its last EVENT, in microseconds.
     pub(super) last_us: Vec<f64>,
+    /// From each PING to its reply, in microseconds.
+    pub(super) pings_us: Vec<f64>,
 }
 
 /// What was asked for in some time.
@@ -51,13 +54,13 @@ pub(super) struct Echoed {
 }
 
 impl Crowd {
-    /// Connects so many subscribers and a publisher.
+    /// Connects so many subscribers, a publisher and a bystander.
     pub(super) fn of_subscribers(
         address: SocketAddr,
         subscribers: usize,
         payload_bytes: usize,
     ) -> Result<Crowd, Failure> {
-        let mut crowd = Crowd::connect(address, subscribers + 1, payload_bytes)?;
+        let mut crowd = Crowd::connect(address, subscribers + 2, payload_bytes)?;
         for stream in &mut crowd.streams[..subscribers] {
             subscribe(stream)?;
         }
@@ -136,43 +139,47 @@ impl Crowd {
     /// Publishes one event after the other for so long, and awaits all that comes of each.
     pub(super) fn publish_for(&mut self, time: Duration) -> Result<Published, Failure> {
         let began = Instant::now();
-        let mut last_us = Vec::new();
+        let (mut last_us, mut pings_us) = (Vec::new(), Vec::new());
         while began.elapsed() < time || last_us.is_empty() {
-            last_us.push(self.publish()?.as_secs_f64() * 1e6);
+            last_us.push(self.publish(&mut pings_us)?.as_secs_f64() * 1e6);
         }
         Ok(Published {
             took: began.elapsed(),
             last_us,
+            pings_us,
         })
     }
 
-    /// Gives back how long it took until the last subscriber had its event.
-    fn publish(&mut self) -> Result<Duration, Failure> {
+    /// Gives back how long it took until the last subscriber had its event. The bystander has asked
+    /// for one PING after the other until then.
+    fn publish(&mut self, pings_us: &mut Vec<f64>) -> Result<Duration, Failure> {
         self.published += 1;
         let number = self.published.to_be_bytes();
         self.payload[..number.len()].copy_from_slice(&number);
         let (topic, payload) = (TOPIC, &self.payload[..]);
         let publish = frame(&Publish { topic, payload })?;
         let event = frame(&Event { topic, payload })?;
-        let subscribers = self.streams.len() - 1;
+        let ping = frame(&Ping {})?;
+        let subscribers = self.streams.len() - 2;
+        let (publisher, bystander) = (subscribers, subscribers + 1);
         let reply = frame(&Reply {
             receivers: u32::try_from(subscribers).or_failed("subscribers")?,
         })?;
         let began = Instant::now();
-        self.streams[subscribers]
-            .write_all(&publish)
-            .or_failed("PUBLISH")?;
+        self.ask(publisher, &publish)?;
+        let mut pinged = Some(self.ask(bystander, &ping)?);
         let (mut left, mut last) = (subscribers, began);
         let mut has_reply = false;
-        while left > 0 || !has_reply {
+        while left > 0 || !has_reply || pinged.is_some() {
             for index in self.wait()? {
-                let expected = if index == subscribers { &reply } else { &event };
-                if self.read(index, expected)? {
-                    if index == subscribers {
-                        has_reply = true;
-                    } else {
-                        left -= 1;
-                    }
+                if index == publisher {
+                    has_reply |= self.read(index, &reply)?;
+                } else if index != bystander {
+                    left -= usize::from(self.read(index, &event)?);
+                } else if self.read(index, &ping)? {
+                    pings_us.extend(pinged.map(|at| at.elapsed().as_secs_f64() * 1e6));
+                    self.came_bytes[index] = 0;
+                    pinged = (left > 0).then(|| self.ask(index, &ping)).transpose()?;
                 }
             }
             if left == 0 && last == began {
@@ -181,6 +188,13 @@ impl Crowd {
         }
         self.came_bytes.fill(0);
         Ok(last - began)
+    }
+
+    /// Gives back when that was.
+    fn ask(&mut self, index: usize, request: &[u8]) -> Result<Instant, Failure> {
+        let now = Instant::now();
+        self.streams[index].write_all(request).or_failed("asking")?;
+        Ok(now)
     }
 
     /// Those who have something to read.

@@ -2,7 +2,8 @@
 //! connections, and how long does the last of them wait?
 //!
 //! One publisher sends a PUBLISH of 64 bytes, and the next one when all subscribers have their EVENT
-//! and the reply has come; every byte of every EVENT is compared. In turn with that, the same server
+//! and the reply has come; every byte of every EVENT is compared. A bystander asks for one PING after
+//! the other meanwhile. In turn with that, the same server
 //! answers ECHOs of 64 bytes over as many connections, each with one request in flight, to clients
 //! that read in the same way. The server is a process of its own on one CPU, all of its shards there
 //! together; everybody else is one thread on another. A delivery takes half the system calls of an
@@ -122,6 +123,8 @@ struct Fanout {
     /// From PUBLISH to the last EVENT, in microseconds.
     last_us: Spread,
     p99_us: f64,
+    /// The 99th percentile of the bystander's PINGs.
+    ping_p99_us: f64,
 }
 
 /// The same thing done many times, and what it took.
@@ -193,6 +196,7 @@ impl Plan {
         Ok(Fanout {
             deliveries: Work::of(deliveries, seconds, &used),
             p99_us: percentile(&published.last_us, 0.99),
+            ping_p99_us: percentile(&published.pings_us, 0.99),
             last_us: Spread::of(published.last_us),
         })
     }
@@ -308,8 +312,9 @@ fn print_turns(shards: usize, turns: &[Turn]) {
         "client busy",
         "PUBLISH to last EVENT p50 us",
         "p99 us",
+        "PING meanwhile p99 us",
     ]);
-    let row = |name: &str, work: fn(&Turn) -> &Work, last: [String; 2]| {
+    let row = |name: &str, work: fn(&Turn) -> &Work, last: [String; 3]| {
         let spread =
             |value: fn(&Work) -> f64| Spread::of(turns.iter().map(|turn| value(work(turn))));
         let mut row = vec![
@@ -325,12 +330,13 @@ fn print_turns(shards: usize, turns: &[Turn]) {
     let last_us = [
         spread(|turn| turn.fanout.last_us.median).text(),
         spread(|turn| turn.fanout.p99_us).text(),
+        spread(|turn| turn.fanout.ping_p99_us).text(),
     ];
     table.row(row("delivery", |turn| &turn.fanout.deliveries, last_us));
     table.row(row(
         "ECHO",
         |turn| &turn.echo,
-        ["-", "-"].map(str::to_owned),
+        ["-", "-", "-"].map(str::to_owned),
     ));
     println!("{table}");
     let ratio = spread(|turn| turn.fanout.deliveries.server_us / turn.echo.server_us);
