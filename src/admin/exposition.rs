@@ -6,11 +6,13 @@
 
 mod families;
 mod histogram;
+mod own;
 
 use prometheus::TextEncoder;
 use prometheus::proto::MetricFamily;
 
 use super::totals::Totals;
+use crate::metrics::own::Catalogue;
 
 /// What is known of the process around the shards.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -37,10 +39,16 @@ pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8"
 /// # Errors
 ///
 /// What the encoder says against a metric.
-pub(super) fn text(totals: &Totals, vitals: &Vitals) -> Result<String, prometheus::Error> {
+pub(super) fn text(
+    totals: &Totals,
+    own: &Catalogue,
+    vitals: &Vitals,
+) -> Result<String, prometheus::Error> {
     let mut families = families::of_process(vitals);
     families.extend(families::of_shards(totals));
     families.extend(families::of_codes(totals));
+    families.extend(own::of_shards(own, totals));
+    families.extend(own::of_server(own));
     // The encoder takes none without a sample.
     families.retain(|family: &MetricFamily| !family.get_metric().is_empty());
     TextEncoder::new().encode_to_string(&families)

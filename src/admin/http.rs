@@ -127,7 +127,7 @@ fn router(site: Arc<Site>) -> Router {
 async fn metrics(State(site): State<Arc<Site>>) -> Response {
     let vitals = vitals::look(site.started_at, site.is_ready());
     let collector = site.known(0).await;
-    match exposition::text(collector.totals(), &vitals) {
+    match exposition::text(collector.totals(), site.handle.metrics(), &vitals) {
         Ok(text) => answers::content(exposition::CONTENT_TYPE, text),
         Err(error) => answers::failure(&error),
     }

@@ -44,6 +44,8 @@ pub(super) struct ShardTotals {
     pub(super) pace: Pace,
     /// What went to and from other shards.
     pub(super) mesh: MeshCounts,
+    /// Figures of the program's own metrics; none before its first answer.
+    pub(super) own: Vec<f64>,
     /// Whether it answers no more, and at what it is.
     pub(super) stuck: Option<Stuck>,
     recent: Stretch<Counted>,
@@ -190,6 +192,7 @@ impl ShardTotals {
         self.gauges = snapshot.gauges;
         self.pace = snapshot.pace;
         self.mesh = snapshot.mesh;
+        self.own.clone_from(&snapshot.own);
         if self.buffers_peaks.is_empty() {
             self.buffers_peaks.push_back(0);
         }

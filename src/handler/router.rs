@@ -6,8 +6,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::context::{ConnectionId, Context, Request};
+use super::panic::caught;
 use super::reply::Reply;
 use crate::metrics::CloseCause;
+use crate::metrics::own::{Metrics, Published};
 
 /// An asynchronous handler at work.
 pub(crate) type HandlerFuture = Pin<Box<dyn Future<Output = Reply>>>;
@@ -36,6 +38,7 @@ pub struct Router<S> {
     secrets: Vec<u16>,
     /// The codes whose asynchronous handlers are slow by design; few.
     patient: Vec<u16>,
+    metrics: Metrics<S>,
 }
 
 impl<S: 'static> Router<S> {
@@ -47,6 +50,7 @@ impl<S: 'static> Router<S> {
             on_close: Vec::new(),
             secrets: Vec::new(),
             patient: Vec::new(),
+            metrics: Metrics::default(),
         }
     }
 
@@ -123,6 +127,35 @@ impl<S: 'static> Router<S> {
         self.on_close.push(Arc::new(hook));
     }
 
+    /// Has the admin server show a metric of the program's own. What is wrong with it is told by the
+    /// server's start; see [`own`](crate::metrics::own).
+    pub fn metric(&mut self, metric: Published<S>) {
+        self.metrics.add(metric);
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics<S> {
+        &self.metrics
+    }
+
+    /// The figures of the metrics that are read off a shard's state, in their order; those of which
+    /// the reading panicked are not a number.
+    pub(crate) fn read_metrics(&self, state: &S) -> Vec<f64> {
+        let mut figures = Vec::new();
+        for (series, read) in self.metrics.of_shard() {
+            let end = figures.len() + series.len();
+            if let Err(panicked) = caught(|| read(state, &mut figures)) {
+                tracing::error!(
+                    metric = series.description.name,
+                    panic = panicked.message,
+                    backtrace = panicked.backtrace,
+                    "a metric could not be read"
+                );
+            }
+            figures.resize(end, f64::NAN);
+        }
+        figures
+    }
+
     pub(crate) fn open_hooks(&self) -> &[Arc<OpenHook<S>>] {
         &self.on_open
     }
@@ -171,6 +204,7 @@ impl<S> Clone for Router<S> {
             on_close: self.on_close.clone(),
             secrets: self.secrets.clone(),
             patient: self.patient.clone(),
+            metrics: self.metrics.clone(),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod hgrm;
 pub mod latency;
+pub mod own;
 
 use std::fmt;
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::worker::note_files;
 use crate::config::{Changes, Config, ConfigError};
 use crate::metrics::latency::{Codes, Latencies};
+use crate::metrics::own::Catalogue;
 #[cfg(doc)]
 use crate::shard::CensusBy;
 use crate::shard::run::{Control, Show, Tuning};
@@ -44,6 +45,7 @@ pub enum ReloadError {
 pub struct ServerHandle {
     pub(super) controls: Arc<Vec<Control>>,
     codes: Arc<Codes>,
+    metrics: Arc<Catalogue>,
     /// Held while a reload is handed out, so that all shards get reloads in one order.
     in_force: Arc<Mutex<Config>>,
     /// All shards accept connections, or have.
@@ -59,11 +61,18 @@ impl ServerHandle {
         ServerHandle {
             controls: Arc::new(controls),
             codes: Arc::new(codes),
+            metrics: Arc::default(),
             in_force: Arc::new(Mutex::new(in_force)),
             has_started: Arc::default(),
             goes_down: Arc::default(),
             is_replaced: Arc::default(),
         }
+    }
+
+    /// The same with metrics of the program's own.
+    pub(super) fn with_metrics(mut self, metrics: Catalogue) -> ServerHandle {
+        self.metrics = Arc::new(metrics);
+        self
     }
 
     /// The configuration in force.
@@ -137,6 +146,11 @@ impl ServerHandle {
     /// The message codes that have latencies of their own.
     pub fn codes(&self) -> &Codes {
         &self.codes
+    }
+
+    /// The metrics of the program's own.
+    pub(crate) fn metrics(&self) -> &Catalogue {
+        &self.metrics
     }
 
     /// Has a shard show how it is, with as many of its connections in each order of [`CensusBy`]. The

@@ -21,6 +21,7 @@ use crate::apps::topics::{self, Topics};
 use crate::config::{Config, ConfigError, Limits};
 use crate::handler::{ConnectionId, Context, Local, Reply, Request, Router, panic};
 use crate::metrics::latency::Codes;
+use crate::metrics::own::{MetricError, Published};
 use crate::metrics::{CloseCause, Counters};
 use crate::protocol::Message;
 use crate::shard::mesh::{Mesh, mesh};
@@ -41,6 +42,9 @@ pub enum StartError {
         /// The code.
         code: u16,
     },
+    /// A metric is not as Prometheus wants it: the caller's mistake.
+    #[error(transparent)]
+    Metric(#[from] MetricError),
     /// The shards do not fit the CPUs.
     #[error(transparent)]
     Placement(#[from] PlacementError),
@@ -221,6 +225,14 @@ impl<S: 'static> ServerBuilder<S> {
         self
     }
 
+    /// Has the admin server show a metric of the program's own; see [`own`](crate::metrics::own). What
+    /// is wrong with it is told by the start.
+    #[must_use]
+    pub fn metric(mut self, metric: Published<S>) -> Self {
+        self.router.metric(metric);
+        self
+    }
+
     /// Has REGISTER and LOGIN answered by these accounts.
     #[must_use]
     pub fn accounts(mut self, accounts: &Accounts) -> Self {
@@ -281,6 +293,9 @@ impl<S: 'static> ServerBuilder<S> {
         if let Some(code) = self.duplicate {
             return Err(StartError::DuplicateHandler { code });
         }
+        if let Some(wrong) = self.router.metrics().wrong() {
+            return Err(wrong.clone().into());
+        }
         let placement = placement(&self.config)?;
         check_host(&self.config, placement.len())?;
         let listening = match self.listeners {
@@ -301,7 +316,8 @@ impl<S: 'static> ServerBuilder<S> {
                 controls,
                 Codes::new(self.router.codes()),
                 self.config.clone(),
-            ),
+            )
+            .with_metrics(self.router.metrics().catalogue()),
         };
         let started_with = starting(server.handle());
         let shards = u16::try_from(placement.len()).unwrap_or(u16::MAX);

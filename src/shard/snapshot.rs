@@ -24,6 +24,9 @@ pub struct Snapshot {
     pub mesh: MeshCounts,
     /// The latencies since the snapshot before.
     pub latencies: Latencies,
+    /// Figures of the program's own metrics, in the order in which those were registered; not a number
+    /// where one could not be read.
+    pub own: Vec<f64>,
     /// Those of its connections that were asked for: see [`Shard::begin_census`].
     pub connections: Vec<ConnectionView>,
 }
@@ -37,7 +40,7 @@ pub struct Gauges {
     pub waiting: u64,
     /// Asynchronous handlers at work.
     pub handlers: u64,
-    /// Memory that the connections are charged for, in bytes.
+    /// Memory that the connections are charged for, and handlers, in bytes.
     pub memory_bytes: u64,
     /// Timers that are armed.
     pub timers: u64,
@@ -144,6 +147,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
             pace: Pace::default(),
             mesh: MeshCounts::default(),
             latencies: self.recorder.exchange(empty),
+            own: self.router.read_metrics(&self.state),
             connections: Vec::new(),
         }
     }

@@ -66,7 +66,7 @@ const OF_SHARD: [OfShard; 40] = [
         |shard| float(shard.counters.deferrals)),
     counter("corelane_memory_pauses_total", "Times that accepting paused because connections held as much memory as they may.",
         |shard| float(shard.counters.memory_pauses)),
-    gauge("corelane_memory_charged_bytes", "Memory that the connections are charged for.",
+    gauge("corelane_memory_charged_bytes", "Memory that the connections are charged for, and handlers for what they keep, as events that wait for other shards.",
         |shard| float(shard.gauges.memory_bytes)),
     gauge("corelane_receive_buffers_in_use_peak", "Receive buffers that held bytes at once at most, in the last minute.",
         |shard| float(shard.buffers_peak())),
@@ -256,7 +256,12 @@ pub(super) fn of_codes(totals: &Totals) -> Vec<MetricFamily> {
     ]
 }
 
-fn family(name: &str, help: &str, kind: MetricType, samples: Vec<Metric>) -> MetricFamily {
+pub(super) fn family(
+    name: &str,
+    help: &str,
+    kind: MetricType,
+    samples: Vec<Metric>,
+) -> MetricFamily {
     let mut family = MetricFamily::default();
     family.set_name(name.to_owned());
     family.set_help(help.to_owned());
@@ -265,7 +270,7 @@ fn family(name: &str, help: &str, kind: MetricType, samples: Vec<Metric>) -> Met
     family
 }
 
-fn sample(kind: MetricType, value: f64, labels: Vec<LabelPair>) -> Metric {
+pub(super) fn sample(kind: MetricType, value: f64, labels: Vec<LabelPair>) -> Metric {
     let mut metric = Metric::from_label(labels);
     if kind == MetricType::COUNTER {
         metric.set_counter(counted(value));
@@ -283,7 +288,7 @@ fn counted(value: f64) -> Counter {
     counter
 }
 
-fn label(name: &str, value: &impl ToString) -> LabelPair {
+pub(super) fn label(name: &str, value: &impl ToString) -> LabelPair {
     let mut label = LabelPair::default();
     label.set_name(name.to_owned());
     label.set_value(value.to_string());

@@ -7,12 +7,7 @@ use hdrhistogram::Histogram as Recorded;
 use prometheus::proto::{Bucket, Histogram};
 
 use crate::admin::totals::float;
-
-/// Upper bounds of the buckets in microseconds, 10 us to 10 s.
-const BOUNDS_US: [u64; 19] = [
-    10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000,
-    500_000, 1_000_000, 2_500_000, 5_000_000, 10_000_000,
-];
+use crate::metrics::own::{self, BOUNDS_US};
 
 /// Times in microseconds in, times in seconds out.
 pub(super) fn histogram(recorded: &Recorded<u64>) -> Histogram {
@@ -34,7 +29,17 @@ pub(super) fn histogram(recorded: &Recorded<u64>) -> Histogram {
     histogram
 }
 
-fn cumulative(counts: &[u64; BOUNDS_US.len()]) -> Vec<Bucket> {
+/// What a program has recorded itself.
+pub(super) fn of_durations(recorded: &own::Recorded) -> Histogram {
+    let mut histogram = Histogram::default();
+    histogram.set_sample_count(recorded.counts.iter().sum());
+    histogram.set_sample_sum(recorded.sum_seconds);
+    histogram.set_bucket(cumulative(&recorded.counts[..BOUNDS_US.len()]));
+    histogram
+}
+
+/// Of the counts of each bucket alone.
+fn cumulative(counts: &[u64]) -> Vec<Bucket> {
     let summed = counts.iter().scan(0, |sum, count| {
         *sum += count;
         Some(*sum)

@@ -51,7 +51,7 @@ fn each_figure_has_its_line() {
         open_fds: None,
         ..Vitals::default()
     };
-    let text = text(&totals, &vitals).unwrap();
+    let text = text(&totals, &Catalogue::default(), &vitals).unwrap();
     for line in [
         "# HELP corelane_connections_open Connections that are open, or not quite closed yet.",
         "# TYPE corelane_connections_open gauge",
@@ -93,14 +93,14 @@ fn each_figure_has_its_line() {
 #[test]
 fn a_server_without_requests_has_no_latencies() {
     let totals = Totals::new(Codes::new([1]), 1);
-    let text = text(&totals, &Vitals::default()).unwrap();
+    let text = text(&totals, &Catalogue::default(), &Vitals::default()).unwrap();
     assert!(!text.contains("corelane_request"), "{text}");
     assert_line(&text, "corelane_turns_total{shard=\"0\"} 0");
 }
 
 #[test]
 fn every_metric_is_told_once_and_by_the_conventions() {
-    let text = text(&totals(), &Vitals::default()).unwrap();
+    let text = text(&totals(), &Catalogue::default(), &Vitals::default()).unwrap();
     let kinds: Vec<_> = text
         .lines()
         .filter_map(|line| line.strip_prefix("# TYPE "))
