@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::call::Calls;
+use super::charge::Charge;
 use super::context::ConnectionId;
 use super::errand::{Errand, PushError};
 
@@ -45,8 +46,10 @@ pub(crate) struct Desk {
     alarm: RefCell<Option<Rc<dyn Fn()>>>,
     /// The shard sleeps, and the next errand is to wake it.
     armed: Cell<bool>,
-    /// Bytes of the frames that are shared among connections.
+    /// Bytes of the frames that are shared among connections, and of what handlers keep.
     shared_bytes: Rc<Cell<usize>>,
+    /// Bytes that the shard may be charged for beside what it is.
+    room_bytes: Cell<usize>,
 }
 
 impl Desk {
@@ -67,6 +70,7 @@ impl Desk {
             alarm: RefCell::default(),
             armed: Cell::new(false),
             shared_bytes: Rc::default(),
+            room_bytes: Cell::new(usize::MAX),
         })
     }
 
@@ -78,9 +82,23 @@ impl Desk {
         self.frame_bytes_max.set(bytes);
     }
 
-    /// Bytes of the frames that are shared among connections of this shard.
+    /// Bytes of the frames that are shared among connections of this shard, and of what handlers keep.
     pub(crate) fn shared_bytes(&self) -> &Rc<Cell<usize>> {
         &self.shared_bytes
+    }
+
+    /// So many bytes may be charged beside those that are.
+    #[inline]
+    pub(crate) fn set_room_bytes(&self, bytes: usize) {
+        self.room_bytes.set(bytes);
+    }
+
+    /// Charges the shard for so much, if there is room for it.
+    pub(super) fn charge(&self, bytes: usize) -> Option<Charge> {
+        // What is given back meanwhile is room from the end of the turn on.
+        let left_bytes = self.room_bytes.get().checked_sub(bytes)?;
+        self.room_bytes.set(left_bytes);
+        Some(Charge::new(bytes, &self.shared_bytes))
     }
 
     /// Whether errands wait.

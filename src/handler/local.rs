@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 use std::rc::Rc;
 
 use super::call::Call;
+use super::charge::Charge;
 use super::context::ConnectionId;
 use super::desk::Desk;
 use super::errand::{Asker, Errand, PushError, Run, RunError};
@@ -152,6 +153,13 @@ impl<S: 'static> Local<S> {
         self.desk
             .leave(Errand::Run { shard, run })
             .map_err(|_| RunError::Overloaded)
+    }
+
+    /// Charges this shard for memory that handlers keep in its state, as a part of
+    /// `limits.memory_bytes` beside what the connections hold, until what is given back is dropped.
+    /// Nothing if there is no room for that; answer ERROR OVERLOADED then.
+    pub fn charge(&self, bytes: usize) -> Option<Charge> {
+        self.desk.charge(bytes)
     }
 
     fn reachable(&self, shard: usize) -> Option<u16> {

@@ -16,6 +16,7 @@
 //! Pure: this module knows bytes and futures, no socket, clock or executor.
 
 mod call;
+mod charge;
 mod context;
 mod desk;
 mod errand;
@@ -29,6 +30,7 @@ mod typed;
 
 pub use call::Call;
 pub(crate) use call::{Outcome, typed};
+pub use charge::Charge;
 pub(crate) use context::Exchange;
 pub use context::{ConnectionId, Context, Request};
 pub(crate) use desk::Desk;

@@ -1,15 +1,15 @@
-//! What the connections of a shard hold in memory, to the byte.
+//! What the connections of a shard, and its handlers, hold in memory, to the byte.
 //!
 //! Every connection is charged for its own state and for the memory of its partial frame and its
 //! queued replies, including those in the kernel's hands. Charges are brought up to date when an
-//! event on a connection has been dealt with, not at every frame. What connections share is charged
-//! once for all of them, and brought up to date by turns.
+//! event on a connection has been dealt with, not at every frame. What connections share, and what
+//! handlers say that they keep, is charged once for all of them, and brought up to date by turns.
 
 /// The sum of what is charged, and how much it may be.
 #[derive(Debug)]
 pub(super) struct Ledger {
     held_bytes: usize,
-    /// Of them, those that connections share.
+    /// Of them, those that connections share or handlers keep.
     shared_bytes: usize,
     bytes_max: usize,
 }
@@ -43,7 +43,7 @@ impl Ledger {
         }
     }
 
-    /// What connections share is so much now.
+    /// What connections share and handlers keep is so much now.
     #[inline]
     pub(super) fn charge_shared(&mut self, bytes: usize) {
         self.held_bytes = self.held_bytes - self.shared_bytes + bytes;
@@ -53,6 +53,12 @@ impl Ledger {
     /// All that is charged.
     pub(super) fn held_bytes(&self) -> usize {
         self.held_bytes
+    }
+
+    /// How much more may be charged.
+    #[inline]
+    pub(super) fn room_bytes(&self) -> usize {
+        self.bytes_max.saturating_sub(self.held_bytes)
     }
 
     /// Whether so much more may be charged.
@@ -74,6 +80,7 @@ mod tests {
         ledger.charge(&mut other, 30);
         assert_eq!(ledger.held_bytes(), 90);
         assert!(ledger.has_room(10) && !ledger.has_room(11));
+        assert_eq!(ledger.room_bytes(), 10);
         ledger.charge(&mut one, 5);
         ledger.charge(&mut other, 0);
         assert_eq!(ledger.held_bytes(), 5);
@@ -82,5 +89,6 @@ mod tests {
             !ledger.has_room(0),
             "a charge may go beyond; nothing more has room then"
         );
+        assert_eq!(ledger.room_bytes(), 0);
     }
 }

@@ -178,6 +178,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
         state: impl FnOnce(Local<S>) -> Rc<S>,
     ) -> Shard<I, S> {
         let desk = Desk::new(number, loads.shards(), settings.frame_bytes_max);
+        desk.set_room_bytes(settings.memory_bytes_max);
         Shard {
             io,
             number,
@@ -253,6 +254,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
         self.accept_where_there_is_room();
         self.start_sends();
         self.ledger.charge_shared(self.desk.shared_bytes().get());
+        self.desk.set_room_bytes(self.ledger.room_bytes());
         Turn {
             worked: worked || is_revising || !self.deferred.is_empty() || self.is_on_errands(),
             wake_at_us: self.wake_at_us(),
@@ -280,7 +282,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
         self.connections.len()
     }
 
-    /// What the connections hold in memory, in bytes.
+    /// What the connections hold in memory, and what handlers say that they keep, in bytes.
     pub fn memory_bytes(&self) -> usize {
         self.ledger.held_bytes()
     }

@@ -47,12 +47,22 @@ impl<'a> File<'a> {
     }
 
     fn is_pure(&self) -> bool {
-        let name = self.module.get(2).map_or("mod", String::as_str);
+        let is_named = |names: &[&str]| names.iter().any(|name| self.is_inside(name));
         match self.room().pure {
             Pure::Nothing => false,
-            Pure::Only(names) => names.contains(&name),
-            Pure::AllBut(names) => !names.contains(&name),
+            Pure::Only(names) => is_named(names),
+            Pure::AllBut(names) => !is_named(names),
         }
+    }
+
+    /// Whether it is the module of this name in its room, or below that; the room's own file is `mod`.
+    fn is_inside(&self, name: &str) -> bool {
+        let inside = self.module.get(2..).unwrap_or_default();
+        if inside.is_empty() {
+            return name == "mod";
+        }
+        let way: Vec<&str> = name.split("::").collect();
+        starts_with(inside, &way)
     }
 
     fn may_import(&self, target: usize) -> bool {

@@ -13,10 +13,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::link::{Batch, Event, Link};
+use super::refusal::{Full, Refused};
 use super::shard_set::ShardSet;
 use super::tally::Tally;
 use crate::config;
-use crate::handler::{ConnectionId, RunError};
+use crate::handler::{Charge, ConnectionId, RunError};
 
 /// The topics of one shard.
 #[derive(Debug)]
@@ -46,33 +47,6 @@ struct Topic {
     /// Other shards that have subscribers.
     elsewhere: ShardSet,
 }
-
-/// A subscription was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Refused {
-    #[error(
-        "this connection has {0} subscriptions already, as many as topics.per_connection allows: \
-         unsubscribe from another topic first"
-    )]
-    Connection(u32),
-    #[error(
-        "this shard has {0} subscriptions already, as many as topics.per_shard allows: try again \
-         later, or over another connection"
-    )]
-    Shard(u32),
-    #[error(
-        "this shard has {0} different topics already, as many as topics.distinct_per_shard allows: \
-         try again later, or over another connection"
-    )]
-    Distinct(u32),
-    #[error("too much waits to be told to other shards: subscribe again later")]
-    Overloaded,
-}
-
-/// Events wait for other shards as many as may: this one was not taken on, for any of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("too many events wait for other shards: publish it again later")]
-pub(super) struct Full;
 
 impl Directory {
     /// An empty one, of this shard among so many.
@@ -218,8 +192,14 @@ impl Directory {
     }
 
     /// Takes on an event for all other shards that have subscribers, or for none. Gives back what
-    /// sums up their receivers, if there are such shards.
-    pub(super) fn post(&mut self, name: &str, body: &[u8]) -> Result<Option<Rc<Tally>>, Full> {
+    /// sums up their receivers, if there are such shards. `charge` is asked for the memory that it
+    /// takes until the last of them has answered.
+    pub(super) fn post(
+        &mut self,
+        name: &str,
+        body: &[u8],
+        charge: impl FnOnce(usize) -> Option<Charge>,
+    ) -> Result<Option<Rc<Tally>>, Full> {
         let Some(topic) = self.topics.get(name) else {
             return Ok(None);
         };
@@ -231,15 +211,17 @@ impl Directory {
         }
         let has_room = |shard: &usize| links[*shard].has_room_for_event(body.len());
         if !to.iter().all(has_room) {
-            return Err(Full);
+            return Err(Full::Link);
         }
+        let charge = charge(Event::memory_bytes(name, body, to.len())).ok_or(Full::Memory)?;
+        let charge = Rc::new(charge);
         let published = Rc::new(Tally::default());
         let event = Event {
             topic: Arc::from(name),
             body: Arc::from(body),
         };
         for shard in to {
-            self.links[shard].post(event.clone(), &published);
+            self.links[shard].post(event.clone(), &published, &charge);
             self.stir(shard);
         }
         Ok(Some(published))
@@ -352,6 +334,17 @@ impl Directory {
     /// Topics that have subscribers here or elsewhere.
     pub(super) fn topics(&self) -> usize {
         self.topics.len()
+    }
+
+    /// Topics that have subscribers here.
+    pub(super) fn subscribed(&self) -> usize {
+        self.subscribed
+    }
+
+    /// Events that wait for other shards or are under way, and their bytes; each for each shard.
+    pub(super) fn waiting(&self) -> (usize, usize) {
+        let of_links = self.links.iter().map(Link::waiting);
+        of_links.fold((0, 0), |sum, of_one| (sum.0 + of_one.0, sum.1 + of_one.1))
     }
 
     /// Other shards that were not told, or have not answered, all there is to tell.

@@ -15,12 +15,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::tally::Tally;
-use crate::handler::RunError;
+use crate::handler::{Charge, RunError};
 
 /// Events that wait for one shard at most.
 const EVENTS_MAX: usize = 1024;
 
-/// The same in bytes, with those under way. These are beside `limits.memory_bytes`.
+/// The same in bytes, with those under way. They are charged to `limits.memory_bytes` as well.
 const EVENT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Changes that wait for one shard, from which on no topic is announced. Topics that are wanted no
@@ -49,6 +49,23 @@ pub(super) struct Event {
     pub(super) body: Arc<[u8]>,
 }
 
+impl Event {
+    /// The memory that an event takes which waits on so many links.
+    pub(super) fn memory_bytes(topic: &str, body: &[u8], links: usize) -> usize {
+        // Each of the two has its two counts in front.
+        let shared_bytes = topic.len() + body.len() + 4 * size_of::<usize>();
+        shared_bytes + links * size_of::<Posted>()
+    }
+}
+
+/// An event that waits, and what goes with it.
+#[derive(Debug)]
+struct Posted {
+    event: Event,
+    published: Rc<Tally>,
+    charge: Rc<Charge>,
+}
+
 /// The way to one other shard.
 #[derive(Debug, Default)]
 pub(super) struct Link {
@@ -56,7 +73,7 @@ pub(super) struct Link {
     changed: HashMap<Rc<str>, Vec<Rc<Tally>>>,
     /// The same topics, in the order of their first change.
     order: VecDeque<Rc<str>>,
-    events: VecDeque<(Event, Rc<Tally>)>,
+    events: VecDeque<Posted>,
     /// Of events that wait or are under way.
     event_bytes: usize,
     under_way: Option<UnderWay>,
@@ -72,6 +89,8 @@ struct UnderWay {
     told: Vec<(Rc<str>, Vec<Rc<Tally>>)>,
     /// Who waits for the events that were not answered, in their order.
     publishers: VecDeque<Rc<Tally>>,
+    /// For all its events, as long as it is here.
+    _charges: Vec<Rc<Charge>>,
 }
 
 impl Link {
@@ -99,6 +118,13 @@ impl Link {
         self.under_way.is_some()
     }
 
+    /// Events that were not answered, and the bytes of those that are kept.
+    pub(super) fn waiting(&self) -> (usize, usize) {
+        let under_way = self.under_way.as_ref();
+        let unanswered = under_way.map_or(0, |under_way| under_way.publishers.len());
+        (self.events.len() + unanswered, self.event_bytes)
+    }
+
     fn has_nothing_new(&self) -> bool {
         self.changed.is_empty() && self.events.is_empty()
     }
@@ -120,10 +146,14 @@ impl Link {
     }
 
     /// Takes on an event, whose receivers there are added to `published`.
-    pub(super) fn post(&mut self, event: Event, published: &Rc<Tally>) {
+    pub(super) fn post(&mut self, event: Event, published: &Rc<Tally>, charge: &Rc<Charge>) {
         published.expect();
         self.event_bytes += event.body.len();
-        self.events.push_back((event, Rc::clone(published)));
+        self.events.push_back(Posted {
+            event,
+            published: Rc::clone(published),
+            charge: Rc::clone(charge),
+        });
     }
 
     /// What is to be sent now, and from which of its events on: what was not answered in full, or
@@ -150,12 +180,18 @@ impl Link {
             told.push((topic, waiting));
         }
         let events = self.events.len().min(EVENTS_PER_BATCH);
-        let (events, publishers) = self.events.drain(..events).unzip();
-        batch.events = events;
+        let mut publishers = VecDeque::with_capacity(events);
+        let mut charges = Vec::with_capacity(events);
+        for posted in self.events.drain(..events) {
+            batch.events.push(posted.event);
+            publishers.push_back(posted.published);
+            charges.push(posted.charge);
+        }
         UnderWay {
             batch: Arc::new(batch),
             told,
             publishers,
+            _charges: charges,
         }
     }
 
@@ -207,7 +243,7 @@ impl Link {
         let (told, publishers) = under_way.map_or_else(Default::default, |under_way| {
             (under_way.told, under_way.publishers)
         });
-        let published = ended.events.into_iter().map(|(_, tally)| tally);
+        let published = ended.events.into_iter().map(|posted| posted.published);
         for tally in publishers.into_iter().chain(published) {
             tally.add(0);
         }

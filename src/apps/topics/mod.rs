@@ -80,9 +80,13 @@
 //! are lost there, and its topics are announced anew.
 
 #[cfg(test)]
+mod charging;
+#[cfg(test)]
 mod crowding;
 mod directory;
+mod figures;
 mod link;
+mod refusal;
 mod shard_set;
 mod tally;
 #[cfg(test)]
@@ -94,8 +98,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::directory::{Directory, Refused};
+pub use self::figures::Figures;
+
+use self::directory::Directory;
+use self::figures::Counts;
 use self::link::Batch;
+use self::refusal::Refused;
 use self::tally::Tally;
 use crate::config;
 use crate::handler::{
@@ -122,32 +130,13 @@ struct Inner<S> {
     unfinished: RefCell<Option<Unfinished>>,
     /// A task sees to what is unfinished, now and whatever takes its place meanwhile.
     is_finishing: Cell<bool>,
-    published: Cell<u64>,
-    delivered: Cell<u64>,
+    counts: Counts,
 }
 
 struct Unfinished {
     frame: Shared,
     /// Last first.
     receivers: Vec<ConnectionId>,
-}
-
-/// How much there is on one shard.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Figures {
-    /// Subscriptions of its connections.
-    pub subscriptions: usize,
-    /// Its connections that have any.
-    pub subscribers: usize,
-    /// Topics that have subscribers here or on another shard.
-    pub topics: usize,
-    /// Other shards that were not told, or have not answered, all there is to tell.
-    pub unsettled: usize,
-    /// PUBLISHes that were carried out here, since the start.
-    pub published: u64,
-    /// Events that were queued for connections here, since the start.
-    pub delivered: u64,
 }
 
 impl<S> Clone for Topics<S> {
@@ -169,6 +158,7 @@ where
     S: AsRef<Topics<S>> + 'static,
 {
     router.on_close(|state, id, _cause| state.as_ref().leave(id));
+    figures::show(router);
     // They wait for other shards and, where many are told, for the sends: a slow turn is told anyway.
     router.patient(codes::SUBSCRIBE);
     router.patient(codes::PUBLISH);
@@ -281,13 +271,17 @@ impl<S> Topics<S> {
     /// How much there is on this shard.
     pub fn figures(&self) -> Figures {
         let directory = self.0.directory.borrow();
+        let (waiting_events, waiting_bytes) = directory.waiting();
         Figures {
             subscriptions: directory.subscriptions(),
             subscribers: directory.subscribers(),
             topics: directory.topics(),
+            subscribed: directory.subscribed(),
             unsettled: directory.unsettled(),
-            published: self.0.published.get(),
-            delivered: self.0.delivered.get(),
+            waiting_events,
+            waiting_bytes,
+            published: self.0.counts.published.get(),
+            delivered: self.0.counts.delivered.get(),
         }
     }
 }
@@ -301,8 +295,7 @@ impl<S: AsRef<Topics<S>> + 'static> Topics<S> {
             directory: RefCell::new(directory),
             unfinished: RefCell::default(),
             is_finishing: Cell::new(false),
-            published: Cell::new(0),
-            delivered: Cell::new(0),
+            counts: Counts::default(),
         }))
     }
 
@@ -313,9 +306,12 @@ impl<S: AsRef<Topics<S>> + 'static> Topics<S> {
     }
 
     fn subscribe(&self, id: ConnectionId, topic: &str) -> Result<Option<Rc<Tally>>, Refused> {
-        let announcing = self.0.directory.borrow_mut().subscribe(id, topic)?;
-        self.see_to_links();
-        Ok(announcing)
+        let subscribed = self.0.directory.borrow_mut().subscribe(id, topic);
+        match subscribed {
+            Ok(_) => self.see_to_links(),
+            Err(refused) => self.0.counts.count_unsubscribed(refused),
+        }
+        subscribed
     }
 
     fn unsubscribe(&self, id: ConnectionId, topic: &str) {
@@ -334,9 +330,12 @@ impl<S: AsRef<Topics<S>> + 'static> Topics<S> {
             .0
             .directory
             .borrow_mut()
-            .post(topic, body)
-            .map_err(|full| Reply::error(Reason::Overloaded, full.to_string()))?;
-        self.0.published.set(self.0.published.get() + 1);
+            .post(topic, body, |bytes| self.0.local.charge(bytes))
+            .map_err(|full| {
+                self.0.counts.count_unpublished(full);
+                Reply::error(Reason::Overloaded, full.to_string())
+            })?;
+        self.0.counts.published.add(1);
         self.see_to_links();
         Ok((self.queue(topic, body), elsewhere))
     }
@@ -368,9 +367,7 @@ impl<S: AsRef<Topics<S>> + 'static> Topics<S> {
             let receivers = left.iter().rev().copied().collect();
             self.finish_later(Unfinished { frame, receivers });
         }
-        self.0
-            .delivered
-            .set(self.0.delivered.get() + receivers.len() as u64);
+        self.0.counts.delivered.add(receivers.len() as u64);
         Some(u32::try_from(receivers.len()).unwrap_or(u32::MAX))
     }
 

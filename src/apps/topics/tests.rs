@@ -1,16 +1,18 @@
 //! Directories of several shards in one thread, against a model: everything that they tell one
 //! another arrives in any interleaving, is refused for want of room, or is answered in part.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::directory::{Directory, Full, Refused};
+use super::directory::Directory;
 use super::link::Batch;
+use super::refusal::{Full, Refused};
 use super::tally::Tally;
 use crate::config;
-use crate::handler::{ConnectionId, RunError};
+use crate::handler::{Charge, ConnectionId, RunError};
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
@@ -26,6 +28,12 @@ fn id(shard: usize, slot: u32) -> ConnectionId {
         slot,
         generation: 0,
     }
+}
+
+/// Memory of which there is any amount.
+#[expect(clippy::unnecessary_wraps, reason = "it is asked, and might say no")]
+fn free(bytes: usize) -> Option<Charge> {
+    Some(Charge::new(bytes, &Rc::default()))
 }
 
 /// What one shard has sent to another.
@@ -69,6 +77,8 @@ struct World {
     published: Vec<Published>,
     next_slot: u32,
     refused: usize,
+    /// What events are charged for.
+    held_bytes: Rc<Cell<usize>>,
 }
 
 impl World {
@@ -85,6 +95,7 @@ impl World {
             published: Vec::new(),
             next_slot: 0,
             refused: 0,
+            held_bytes: Rc::default(),
         }
     }
 
@@ -171,7 +182,9 @@ impl World {
             delivered: 0,
         });
         let elsewhere = self.shards[id.shard()]
-            .post(name, &event.to_be_bytes())
+            .post(name, &event.to_be_bytes(), |bytes| {
+                Some(Charge::new(bytes, &self.held_bytes))
+            })
             .unwrap();
         let here = self.queue(id.shard(), event);
         self.clients.get_mut(&id).unwrap().waits = Some(Waits::Publish {
@@ -275,6 +288,7 @@ impl World {
         }
         assert!(self.clients.values().all(|client| client.waits.is_none()));
         assert!(self.shards.iter().all(|shard| shard.unsettled() == 0));
+        assert_eq!(self.held_bytes.get(), 0);
     }
 
     /// Everything is as the clients have it.
@@ -388,26 +402,26 @@ fn an_event_is_taken_on_for_all_shards_or_for_none() {
         tell(&mut shards, other, 0);
     }
     let mut posted = 0;
-    while let Ok(published) = shards[0].post("a", b"news") {
+    while let Ok(published) = shards[0].post("a", b"news", free) {
         assert!(published.is_some_and(|published| !published.is_done()));
         posted += 1;
     }
     assert_eq!(posted, 1024);
     // One has room again, the other has not.
     tell(&mut shards, 0, 1);
-    assert_eq!(shards[0].post("a", b"news").unwrap_err(), Full);
+    assert_eq!(shards[0].post("a", b"news", free).unwrap_err(), Full::Link);
     assert!(shards[0].next_batch(1).is_none(), "nothing for either");
     tell(&mut shards, 0, 2);
-    let published = shards[0].post("a", b"news").unwrap().unwrap();
+    let published = shards[0].post("a", b"news", free).unwrap().unwrap();
     tell(&mut shards, 0, 1);
     assert!(!published.is_done());
     tell(&mut shards, 0, 2);
     assert_eq!((published.is_done(), published.sum()), (true, 2));
     let large = vec![0; 1 << 20];
     for _ in 0..4 {
-        assert!(shards[0].post("a", &large).is_ok());
+        assert!(shards[0].post("a", &large, free).is_ok());
     }
-    assert_eq!(shards[0].post("a", b"x").unwrap_err(), Full);
+    assert_eq!(shards[0].post("a", b"x", free).unwrap_err(), Full::Link);
 }
 
 #[test]
@@ -418,18 +432,18 @@ fn nobody_waits_for_a_shard_that_has_ended() {
         tell(&mut shards, other, 0);
     }
     let announcing = shards[0].subscribe(id(0, 0), "b").unwrap().unwrap();
-    let published = shards[0].post("a", b"news").unwrap().unwrap();
+    let published = shards[0].post("a", b"news", free).unwrap().unwrap();
     assert!(shards[0].next_batch(1).is_some());
     shards[0].failed(1, RunError::Gone);
     tell(&mut shards, 0, 2);
     assert!(announcing.is_done());
     assert_eq!((published.is_done(), published.sum()), (true, 1));
     assert!(at_once(&shards[0].subscribe(id(0, 1), "b")));
-    let published = shards[0].post("a", b"news").unwrap().unwrap();
+    let published = shards[0].post("a", b"news", free).unwrap().unwrap();
     tell(&mut shards, 0, 2);
     assert!(published.is_done());
     shards[0].failed(2, RunError::Gone);
-    assert!(shards[0].post("a", b"news").unwrap().is_none());
+    assert!(shards[0].post("a", b"news", free).unwrap().is_none());
     assert_eq!(shards[0].unsettled(), 0);
 }
 
