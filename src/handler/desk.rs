@@ -357,6 +357,21 @@ mod tests {
     }
 
     #[test]
+    fn what_handlers_keep_has_room_until_the_shard_has_none() {
+        let (desk, local) = desk();
+        desk.set_room_bytes(100);
+        let charges = [60, 40].map(|bytes| local.charge(bytes).unwrap());
+        assert_eq!(charges.each_ref().map(Charge::bytes), [60, 40]);
+        assert!(local.charge(1).is_none());
+        assert_eq!(desk.shared_bytes.get(), 100);
+        drop(charges);
+        assert_eq!(desk.shared_bytes.get(), 0);
+        assert!(local.charge(1).is_none(), "before the turn has ended");
+        desk.set_room_bytes(100);
+        assert!(local.charge(100).is_some());
+    }
+
+    #[test]
     fn the_first_errand_of_a_sleeping_shard_wakes_it() {
         let (desk, local) = desk();
         let rung = Rc::new(Cell::new(0));

@@ -197,12 +197,16 @@ impl Metric {
         help: &'static str,
         durations: &Arc<Durations>,
     ) -> Published<S> {
-        Metric::new(name, help, Kind::Histogram).reading(durations)
+        Metric::histogram(name, help).reading(durations)
+    }
+
+    /// A histogram, which is read off [durations](Self::reading).
+    pub(crate) const fn histogram(name: &'static str, help: &'static str) -> Metric {
+        Metric::new(name, help, Kind::Histogram)
     }
 
     /// A histogram of these.
-    pub(crate) fn reading<S>(mut self, durations: &Arc<Durations>) -> Published<S> {
-        self.0.kind = Kind::Histogram;
+    pub(crate) fn reading<S>(self, durations: &Arc<Durations>) -> Published<S> {
         Published::new(self.0, None, Source::Durations(Arc::clone(durations)))
     }
 }

@@ -16,10 +16,12 @@ mod support;
 mod http;
 mod plane;
 
+mod applications;
 mod draining;
 mod endpoints;
 mod exactness;
 mod limits;
+mod own;
 mod prometheus;
 mod starting;
 mod stuck;

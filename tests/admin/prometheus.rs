@@ -1,11 +1,14 @@
 //! The exposition, as Prometheus' own tool reads it. It need not be there for `cargo test`, so the text
 //! is left behind for `tests/admin/promtool`, and judged here by what doesn't take a tool.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
 use corelane::Reply;
+use corelane::metrics::own::Metric;
 
+use crate::applications::{State, accounts, builder};
 use crate::http::{get, metrics};
 use crate::plane::Admin;
 use crate::support::library::{address_of, builder_with, config};
@@ -14,14 +17,18 @@ use crate::support::waiting::until;
 
 #[test]
 fn the_exposition_is_left_for_promtool() {
-    let server = builder_with(config(2))
-        .handler(1000, |(), _context, _body| Reply::none())
+    let mut config = config(2);
+    let accounts = accounts(&mut config);
+    let stock = Metric::gauge("shop_stock", "Things in stock, by kind.").by("kind", ["chair"]);
+    let server = builder(config, &accounts)
+        .handler(1002, |_state, _context, _body| Reply::none())
+        .metric(stock.of_shard(|_state: &State| [1_u64]))
         .start()
         .unwrap();
     let admin = Admin::of(&server);
     let mut peer = Peer::connect(address_of(&server));
     peer.echo(b"x");
-    peer.send(1000, b"");
+    peer.send(1002, b"");
     peer.send(99, b"");
     assert!(peer.next().is_some());
     until("all codes are counted", || {
@@ -34,9 +41,11 @@ fn the_exposition_is_left_for_promtool() {
 
     // Every sample belongs to the family above it, whose HELP and TYPE it follows.
     let mut family = String::new();
+    let mut families = BTreeSet::new();
     for line in text.lines() {
         if let Some(help) = line.strip_prefix("# HELP ") {
             help.split(' ').next().unwrap().clone_into(&mut family);
+            assert!(families.insert(family.clone()), "{family} is there twice");
         } else if let Some(kind) = line.strip_prefix("# TYPE ") {
             assert!(kind.starts_with(&format!("{family} ")), "{line}");
         } else {

@@ -21,6 +21,7 @@
 
 mod clerk;
 mod embedded;
+mod figures;
 mod hashing;
 mod memory;
 mod sessions;
@@ -170,6 +171,7 @@ impl Accounts {
     where
         Fut: Future<Output = Reply> + 'static,
     {
+        figures::show(router, &self.pool);
         for code in [codes::REGISTER, codes::LOGIN] {
             router.secret(code);
             router.patient(code);

@@ -12,6 +12,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
 use super::clerk::{Clerk, Trouble};
+use super::figures::{Figures, Timed};
 use super::hashing::{HashError, Hasher};
 use super::stack::without_trace;
 use super::store::{Store, StoreError};
@@ -40,6 +41,26 @@ pub(super) enum Outcome {
     Failed,
 }
 
+impl Outcome {
+    /// Every one, in the order of their counters.
+    pub(super) const ALL: [Outcome; 4] = [
+        Outcome::Done,
+        Outcome::Rejected,
+        Outcome::Busy,
+        Outcome::Failed,
+    ];
+
+    /// Its name in metrics.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Outcome::Done => "done",
+            Outcome::Rejected => "rejected",
+            Outcome::Busy => "overloaded",
+            Outcome::Failed => "failed",
+        }
+    }
+}
+
 /// A request on its way to a hash thread.
 struct Job {
     wish: Wish,
@@ -52,7 +73,29 @@ struct Job {
 pub(super) struct Pool {
     /// `None` when it is dropped.
     jobs: Option<mpsc::Sender<Job>>,
+    queue: Queue,
     threads: Vec<JoinHandle<()>>,
+    figures: Arc<Figures>,
+}
+
+/// Requests that wait for hash threads, to be looked at; it keeps no thread at work.
+#[derive(Clone)]
+pub(super) struct Queue {
+    jobs: mpsc::WeakSender<Job>,
+    limit: usize,
+}
+
+impl Queue {
+    /// How many wait.
+    pub(super) fn len(&self) -> usize {
+        let jobs = self.jobs.upgrade();
+        jobs.map_or(0, |jobs| self.limit - jobs.capacity())
+    }
+
+    /// How many may wait.
+    pub(super) fn limit(&self) -> usize {
+        self.limit
+    }
 }
 
 /// Why there is no hash thread.
@@ -76,8 +119,13 @@ impl Pool {
         let (jobs, queued) = mpsc::channel(usize::try_from(queue).unwrap_or(usize::MAX));
         let queued = Arc::new(Mutex::new(queued));
         let mut pool = Pool {
+            queue: Queue {
+                jobs: jobs.downgrade(),
+                limit: jobs.max_capacity(),
+            },
             jobs: Some(jobs),
             threads: Vec::new(),
+            figures: Arc::default(),
         };
         for number in 0..threads {
             let failed = |reason: String| ThreadError {
@@ -85,11 +133,12 @@ impl Pool {
                 number,
                 reason,
             };
-            let clerk = clerk(store).map_err(|error| failed(error.to_string()))?;
+            let clerk = clerk(store, &pool.figures).map_err(|error| failed(error.to_string()))?;
             let (queued, cpus) = (Arc::clone(&queued), cpus.to_vec());
+            let figures = Arc::clone(&pool.figures);
             let thread = std::thread::Builder::new()
                 .name(format!("hash-{number}"))
-                .spawn(move || run(clerk, &queued, &cpus))
+                .spawn(move || run(clerk, &queued, &figures, &cpus))
                 .map_err(|error| failed(error.to_string()))?;
             pool.threads.push(thread);
         }
@@ -103,8 +152,19 @@ impl Pool {
         let job = Job { wish, body, answer };
         match self.jobs.as_ref()?.try_send(job) {
             Ok(()) => Some(outcome),
-            Err(TrySendError::Full(_) | TrySendError::Closed(_)) => None,
+            Err(TrySendError::Full(_) | TrySendError::Closed(_)) => {
+                self.figures.count(wish, Outcome::Busy);
+                None
+            }
         }
+    }
+
+    pub(super) fn figures(&self) -> &Arc<Figures> {
+        &self.figures
+    }
+
+    pub(super) fn queue(&self) -> Queue {
+        self.queue.clone()
     }
 }
 
@@ -119,11 +179,16 @@ impl Drop for Pool {
     }
 }
 
-fn clerk(store: &Arc<dyn Store>) -> Result<Clerk<Hasher>, HashError> {
-    Clerk::new(Arc::clone(store), Hasher::new()?)
+fn clerk(store: &Arc<dyn Store>, figures: &Figures) -> Result<Clerk<Timed>, HashError> {
+    Clerk::new(Arc::clone(store), figures.timing(Hasher::new()?))
 }
 
-fn run(mut clerk: Clerk<Hasher>, queued: &Mutex<mpsc::Receiver<Job>>, cpus: &[usize]) {
+fn run(
+    mut clerk: Clerk<Timed>,
+    queued: &Mutex<mpsc::Receiver<Job>>,
+    figures: &Figures,
+    cpus: &[usize],
+) {
     if let Err(error) = give_way(cpus) {
         tracing::warn!(%error, ?cpus, "a hash thread can't give way to the shards and may disturb them");
     }
@@ -131,7 +196,7 @@ fn run(mut clerk: Clerk<Hasher>, queued: &Mutex<mpsc::Receiver<Job>>, cpus: &[us
     while let Some(job) = next(queued, &waker) {
         // After a stop, nobody waits any more.
         if !job.answer.is_closed() {
-            work(&mut clerk, job);
+            work(&mut clerk, figures, job);
         }
     }
 }
@@ -166,7 +231,7 @@ impl Wake for Unpark {
     }
 }
 
-fn work(clerk: &mut Clerk<Hasher>, job: Job) {
+fn work(clerk: &mut Clerk<Timed>, figures: &Figures, job: Job) {
     let Job { wish, body, answer } = job;
     // A damaged file can make the store panic.
     let outcome = match caught(|| without_trace(|| carry_out(clerk, wish, &body))) {
@@ -179,12 +244,13 @@ fn work(clerk: &mut Clerk<Hasher>, job: Job) {
     };
     // Before anybody hears of it.
     drop(body);
+    figures.count(wish, outcome);
     // After a stop, nobody does.
     let _ = answer.send(outcome);
 }
 
 fn carry_out(
-    clerk: &mut Clerk<Hasher>,
+    clerk: &mut Clerk<Timed>,
     wish: Wish,
     body: &[u8],
 ) -> Result<Result<bool, Trouble>, BodyError> {
