@@ -58,8 +58,10 @@ pub struct Limits {
     /// counts whole, not its /64.
     pub connections_per_ip: u32,
     /// Bytes that the connections of a shard hold: their state, parts of
-    /// frames and queued replies. From there on new ones wait in the backlog,
-    /// and those with queued replies are not read until they took them.
+    /// frames and queued replies; and what handlers charge it for, as events
+    /// of topics that wait for other shards. From there on new ones wait in
+    /// the backlog, those with queued replies are not read until they took
+    /// them, and such events are refused with OVERLOADED.
     /// Default 1 GiB; 1 MiB to 1 TiB.
     pub memory_bytes: u64,
     /// Largest frame, header and body, in bytes. Default 29,000; 8 to 65,535.
