@@ -9,7 +9,7 @@ use super::context::{ConnectionId, Context, Request};
 use super::panic::caught;
 use super::reply::Reply;
 use crate::metrics::CloseCause;
-use crate::metrics::own::{Metrics, Published};
+use crate::metrics::own::{Metrics, Published, Series};
 
 /// An asynchronous handler at work.
 pub(crate) type HandlerFuture = Pin<Box<dyn Future<Output = Reply>>>;
@@ -142,16 +142,7 @@ impl<S: 'static> Router<S> {
     pub(crate) fn read_metrics(&self, state: &S) -> Vec<f64> {
         let mut figures = Vec::new();
         for (series, read) in self.metrics.of_shard() {
-            let end = figures.len() + series.len();
-            if let Err(panicked) = caught(|| read(state, &mut figures)) {
-                tracing::error!(
-                    metric = series.description.name,
-                    panic = panicked.message,
-                    backtrace = panicked.backtrace,
-                    "a metric could not be read"
-                );
-            }
-            figures.resize(end, f64::NAN);
+            read_figures(series, &mut figures, |figures| read(state, figures));
         }
         figures
     }
@@ -188,6 +179,25 @@ impl<S: 'static> Router<S> {
     pub(crate) fn get(&self, code: u16) -> Option<&Handler<S>> {
         self.table.get(usize::from(code))?.as_ref()
     }
+}
+
+/// Has the figures of a metric read, behind those that there are. They are not a number if that
+/// panics, which is logged.
+pub(crate) fn read_figures(
+    series: &Series,
+    figures: &mut Vec<f64>,
+    read: impl FnOnce(&mut Vec<f64>),
+) {
+    let end = figures.len() + series.len();
+    if let Err(panicked) = caught(|| read(figures)) {
+        tracing::error!(
+            metric = series.description.name,
+            panic = panicked.message,
+            backtrace = panicked.backtrace,
+            "a metric could not be read"
+        );
+    }
+    figures.resize(end, f64::NAN);
 }
 
 impl<S: 'static> Default for Router<S> {

@@ -13,10 +13,11 @@
 #[allow(dead_code, reason = "tests/server uses the rest of it")]
 mod support;
 
+mod applications;
 mod http;
 mod plane;
 
-mod applications;
+mod accounts;
 mod draining;
 mod endpoints;
 mod exactness;
@@ -25,3 +26,4 @@ mod own;
 mod prometheus;
 mod starting;
 mod stuck;
+mod topics;

@@ -7,7 +7,7 @@ use prometheus::proto::{LabelPair, Metric, MetricFamily, MetricType};
 use super::families::{family, label, sample};
 use super::histogram::of_durations;
 use crate::admin::totals::Totals;
-use crate::handler::panic::caught;
+use crate::handler::read_figures;
 use crate::metrics::own::{Catalogue, Kind, OfWhole, Series};
 
 /// What each shard has shown.
@@ -32,14 +32,7 @@ pub(super) fn of_server(own: &Catalogue) -> Vec<MetricFamily> {
         let metrics = match source {
             OfWhole::Figures(read) => {
                 let mut figures = Vec::new();
-                if let Err(panicked) = caught(|| read(&mut figures)) {
-                    tracing::error!(
-                        metric = series.description.name,
-                        panic = panicked.message,
-                        backtrace = panicked.backtrace,
-                        "a metric could not be read"
-                    );
-                }
+                read_figures(series, &mut figures, |figures| read(figures));
                 samples(series, &[], &figures)
             }
             OfWhole::Durations(durations) => {
