@@ -1,14 +1,17 @@
-//! Connections that end: in good order, abruptly, by the thousand.
+//! Connections that end: in good order, abruptly, by the thousand. Where an end itself is what is
+//! tested, half of a connection, a reset or a wrong frame, it is not a client's.
 
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use corelane::client::Client;
 use corelane::protocol::{Reason, codes};
 
 use crate::support::peer::{Peer, frame, header};
 use crate::support::program::serve;
+use crate::support::user::{User as _, connect};
 use crate::support::waiting::until;
 
 #[test]
@@ -48,7 +51,7 @@ fn a_client_that_says_nothing_and_shuts_gets_the_end() {
 fn resets_of_others_disturb_nobody() {
     let server = serve(&[]);
     let address = server.address();
-    let mut steady = Peer::connect(address);
+    let mut steady = connect(address);
     steady.ping();
     let files = server.open_files();
 
@@ -95,23 +98,23 @@ impl Drop for SetOnDrop<'_> {
 #[test]
 fn thousands_of_connections_leave_nothing_behind() {
     const WAVES: usize = 20;
-    const PEERS_PER_WAVE: usize = 250;
+    const CLIENTS_PER_WAVE: usize = 250;
 
     let server = serve(&[]);
     let wave = || {
-        let mut peers: Vec<Peer> = (0..PEERS_PER_WAVE)
-            .map(|_| Peer::connect(server.address()))
+        let mut clients: Vec<Client> = (0..CLIENTS_PER_WAVE)
+            .map(|_| connect(server.address()))
             .collect();
-        for peer in &mut peers {
-            peer.send(codes::PING, b"");
+        for client in &mut clients {
+            client.send(codes::PING, b"").unwrap();
         }
-        for peer in &mut peers {
-            peer.expect(codes::PING, b"");
+        for client in &mut clients {
+            client.expect(codes::PING, b"");
         }
     };
     let files = server.open_files();
     let until_closed = || {
-        until("the server has closed what its peers have closed", || {
+        until("the server has closed what its clients have closed", || {
             (server.open_files() == files).then_some(())
         });
     };
@@ -136,12 +139,12 @@ fn every_shard_serves() {
     let (address, remark) = server.announcement(0);
     assert_eq!(remark, "(2 shards)");
     // The kernel spreads connections by a hash of their addresses.
-    let mut peers = Vec::new();
+    let mut clients = Vec::new();
     let mut shards = BTreeSet::new();
     until("both shards have served", || {
-        let mut peer = Peer::connect(address);
-        peer.ping();
-        peers.push(peer);
+        let mut client = connect(address);
+        client.ping();
+        clients.push(client);
         for shard in [0, 1] {
             if server.has_logged(&format!("accepted connection={shard}-")) {
                 shards.insert(shard);
@@ -149,9 +152,7 @@ fn every_shard_serves() {
         }
         (shards.len() == 2).then_some(())
     });
-    for peer in &mut peers {
-        peer.ping();
-    }
+    clients.iter_mut().for_each(Client::ping);
 }
 
 /// The kernel looked the descriptor of a shutdown up late, on a thread of its own. If the peer had
@@ -169,7 +170,7 @@ fn the_end_of_a_connection_does_not_reach_the_next_one() {
                     ended.send_bytes(&header(7, codes::ECHO, 0));
                     ended.expect_error(codes::ECHO, Reason::BadLength);
                     drop(ended);
-                    Peer::connect(address).ping();
+                    connect(address).ping();
                 }
             });
         }

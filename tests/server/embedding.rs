@@ -13,7 +13,7 @@ use corelane::{Local, Server, ServerHandle, StartError, apps};
 use crate::support::backlogged::Backlogged;
 use crate::support::gate::{self, Passing};
 use crate::support::library::{address_of, builder, builder_with, config, stopped};
-use crate::support::peer::Peer;
+use crate::support::user::{User as _, connect};
 use crate::support::waiting::DEADLINE;
 
 const WAIT: u16 = codes::APPLICATION;
@@ -25,16 +25,14 @@ fn what_a_server_has_counted_adds_up() {
     assert_ne!(address_of(&server).port(), 0);
     assert!(address_of(&server).ip().is_loopback());
     for _ in 0..10 {
-        let mut peer = Peer::connect(address_of(&server));
+        let mut client = connect(address_of(&server));
         for _ in 0..10 {
-            peer.echo(&[7; 100]);
+            client.echo(&[7; 100]);
         }
-        peer.send(99, b"");
-        peer.next().unwrap();
-        peer.shut();
-        peer.expect_end();
+        client.ask_in_vain(99, b"", Reason::UnknownCode);
+        client.close().unwrap();
     }
-    let mut left = Peer::connect(address_of(&server));
+    let mut left = connect(address_of(&server));
     left.ping();
 
     let counters = stopped(server);
@@ -58,7 +56,7 @@ fn what_a_server_has_counted_adds_up() {
 #[test]
 fn the_client_of_the_crate_talks_to_the_server_of_the_crate() {
     let server = builder().start().unwrap();
-    let mut client = Client::connect(address_of(&server), DEADLINE).unwrap();
+    let mut client = connect(address_of(&server));
     for number in 0..100u8 {
         client.send(codes::ECHO, &[number; 1000]).unwrap();
     }
@@ -82,7 +80,7 @@ fn a_handle_stops_the_server_from_another_thread() {
     let address = address_of(&server);
     let handle: ServerHandle = sendable(server.handle());
     let waits = thread::spawn(move || server.wait().unwrap());
-    Peer::connect(address).ping();
+    connect(address).ping();
     handle.stop();
     let counters = waits.join().unwrap();
     assert_eq!(counters.len(), 2);
@@ -97,10 +95,10 @@ fn a_handle_stops_the_server_from_another_thread() {
 fn dropping_the_server_stops_it() {
     let server = builder().start().unwrap();
     let address = address_of(&server);
-    let mut peer = Peer::connect(address);
-    peer.ping();
+    let mut client = connect(address);
+    client.ping();
     drop(server);
-    peer.expect_end();
+    client.expect_end();
     assert!(TcpStream::connect(address).is_err());
 }
 
@@ -108,9 +106,7 @@ fn dropping_the_server_stops_it() {
 fn a_server_can_be_started_and_stopped_over_and_over() {
     for _ in 0..10 {
         let server = builder().start().unwrap();
-        let mut peer = Peer::connect(address_of(&server));
-        peer.ping();
-        drop(peer);
+        connect(address_of(&server)).ping();
         stopped(server);
     }
 }
@@ -147,7 +143,7 @@ fn an_address_in_use_is_refused_and_nothing_is_left_running() {
         address_of(&server)
     );
     assert_eq!(error.to_string(), expected);
-    Peer::connect(address_of(&server)).ping();
+    connect(address_of(&server)).ping();
 }
 
 #[test]
@@ -176,19 +172,19 @@ fn handlers_that_wait_are_dropped_by_a_stop() {
         .async_handler(WAIT, move |_state, request| handler.clone().handle(request))
         .start()
         .unwrap();
-    let mut peers: Vec<Peer> = (0..3).map(|_| Peer::connect(address_of(&server))).collect();
-    for peer in &mut peers {
-        peer.send(codes::ECHO, b"before");
-        peer.send(WAIT, b"");
+    let mut clients: Vec<Client> = (0..3).map(|_| connect(address_of(&server))).collect();
+    for client in &mut clients {
+        client.send(codes::ECHO, b"before").unwrap();
+        client.send(WAIT, b"").unwrap();
         passings.expect(Passing::Arrived);
     }
     server.handle().stop();
-    for peer in &mut peers {
-        peer.expect(codes::ECHO, b"before");
-        peer.expect_error(WAIT, Reason::ShuttingDown);
-        peer.expect_end();
+    for client in &mut clients {
+        client.expect(codes::ECHO, b"before");
+        client.expect_refusal(WAIT, Reason::ShuttingDown);
+        client.expect_end();
     }
-    drop(peers);
+    drop(clients);
     let [counters] = server.wait().unwrap().try_into().unwrap();
     for _ in 0..3 {
         passings.expect(Passing::Dropped);

@@ -1,4 +1,5 @@
-//! Frames in, replies out: the protocol as it stands on its page.
+//! Frames in, replies out: the protocol as it stands on its page, byte by byte, so that no client is
+//! in between.
 
 use std::io::Write;
 use std::thread;

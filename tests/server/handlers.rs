@@ -15,6 +15,7 @@ use crate::support::gate::{self, Passing};
 use crate::support::library::{address_of, builder, builder_with, config, stopped};
 use crate::support::peer::{Peer, frame};
 use crate::support::seed;
+use crate::support::user::{User as _, connect};
 use crate::support::waiting::until;
 
 const WAIT: u16 = codes::APPLICATION;
@@ -55,7 +56,8 @@ fn replies_keep_their_order_whatever_handlers_wait_for() {
         .async_handler(WAIT, |_state, request| wait_as_told(request))
         .start()
         .unwrap();
-    // The second connection's handlers come in between those of the first.
+    // The second connection's handlers come in between those of the first. No clients: the frames
+    // come as one stream, which is cut anywhere.
     let mut peers = [(); 2].map(|()| Peer::connect(address_of(&server)));
     thread::scope(|scope| {
         for peer in &mut peers {
@@ -90,13 +92,13 @@ fn serve_with_gate() -> (Server, gate::Gate, gate::Passings) {
 #[test]
 fn a_waiting_handler_holds_up_its_own_connection_only() {
     let (server, gate, passings) = serve_with_gate();
-    let mut waiting = Peer::connect(address_of(&server));
-    let mut other = Peer::connect(address_of(&server));
+    let mut waiting = connect(address_of(&server));
+    let mut other = connect(address_of(&server));
 
-    waiting.send(codes::ECHO, b"before");
-    waiting.send(WAIT, b"at the gate");
-    waiting.send(codes::ECHO, b"after");
-    waiting.send(codes::PING, b"");
+    waiting.send(codes::ECHO, b"before").unwrap();
+    waiting.send(WAIT, b"at the gate").unwrap();
+    waiting.send(codes::ECHO, b"after").unwrap();
+    waiting.send(codes::PING, b"").unwrap();
     passings.expect(Passing::Arrived);
     waiting.expect(codes::ECHO, b"before");
     for _ in 0..100 {
@@ -111,7 +113,7 @@ fn a_waiting_handler_holds_up_its_own_connection_only() {
 }
 
 /// More than the server keeps for a connection whose handler is at work: it stops receiving, and
-/// goes on afterwards.
+/// goes on afterwards. No client: it sends on when the server stops, and half closes.
 #[test]
 fn all_that_came_while_a_handler_waited_is_answered() {
     static BODY: [u8; 20_000] = [7; 20_000];
@@ -140,6 +142,7 @@ fn all_that_came_while_a_handler_waited_is_answered() {
 #[test]
 fn a_half_closed_client_gets_the_reply_of_a_handler_that_waits() {
     let (server, gate, passings) = serve_with_gate();
+    // A client that closes takes no replies any more.
     let mut peer = Peer::connect(address_of(&server));
     peer.send(WAIT, b"patience");
     peer.send(codes::ECHO, b"after");
@@ -196,13 +199,12 @@ fn every_shard_has_a_state_of_its_own() {
     // Each request is answered with how many its shard has had by then, so a count that misses
     // one or has one too many would show. The kernel chooses a connection's shard.
     let mut requests: BTreeMap<u8, u64> = BTreeMap::new();
-    let mut peers = Vec::new();
+    let mut clients = Vec::new();
     until("both shards have served", || {
-        peers.push(Peer::connect(address_of(&server)));
-        for peer in &mut peers {
+        clients.push(connect(address_of(&server)));
+        for client in &mut clients {
             for code in [WAIT, WAIT + 1] {
-                peer.send(code, b"");
-                let body = peer.next().unwrap().body;
+                let body = client.ask(code, b"");
                 let expected = requests.entry(body[0]).or_default();
                 *expected += 1;
                 assert_eq!(body[1..], expected.to_be_bytes());
@@ -211,7 +213,7 @@ fn every_shard_has_a_state_of_its_own() {
         (requests.len() == 2).then_some(())
     });
 
-    drop(peers);
+    drop(clients);
     server.handle().stop();
     let counters = server.wait().unwrap();
     let received: Vec<u64> = counters.iter().map(|each| each.frames_received).collect();
@@ -248,24 +250,27 @@ fn a_reply_may_be_none_an_error_or_of_another_code() {
         })
         .start()
         .unwrap();
-    let mut peer = Peer::connect(address_of(&server));
-    for code in 1000..=1007 {
-        peer.send(code, b"body");
+    let mut client = connect(address_of(&server));
+    for code in 1000..=1001 {
+        client.tell(code, b"body").unwrap();
     }
-    assert_eq!(peer.expect_error(1002, Reason::Rejected), "name taken");
-    let text = peer.expect_error(1003, Reason::NotAuthenticated);
+    for code in 1002..=1007 {
+        client.send(code, b"body").unwrap();
+    }
+    let text = client.expect_refusal(1002, Reason::Rejected);
+    assert_eq!(text, "name taken");
+    let text = client.expect_refusal(1003, Reason::NotAuthenticated);
     assert_eq!(text, "not 1003");
-    peer.expect(2004, b"other");
-    peer.expect(2005, b"body");
-    peer.expect(2006, b"body");
-    peer.expect(2007, b"<body>");
+    client.expect(2004, b"other");
+    client.expect(2005, b"body");
+    client.expect(2006, b"body");
+    client.expect(2007, b"<body>");
     // Neither a refusal nor silence counts as a bad frame.
     for _ in 0..10 {
-        peer.send(1000, b"");
-        peer.send(1002, b"");
-        peer.expect_error(1002, Reason::Rejected);
+        client.tell(1000, b"").unwrap();
+        client.ask_in_vain(1002, b"", Reason::Rejected);
     }
-    peer.ping();
+    client.ping();
 }
 
 #[test]
@@ -279,13 +284,13 @@ fn a_handler_may_refuse_a_body_and_may_end_the_connection() {
         })
         .start()
         .unwrap();
-    let mut peer = Peer::connect(address_of(&server));
+    let mut client = connect(address_of(&server));
     for _ in 0..3 {
-        peer.send(1000, b"");
-        assert_eq!(peer.expect_error(1000, Reason::BadBody), "");
+        assert_eq!(client.ask_in_vain(1000, b"", Reason::BadBody), "");
     }
-    peer.expect_end();
+    client.expect_end();
 
+    // A client may see the end before it has sent the last one.
     let mut peer = Peer::connect(address_of(&server));
     peer.send(1001, b"");
     peer.send(codes::ECHO, b"never handled");
@@ -309,8 +314,9 @@ fn a_reply_too_long_is_a_failure_of_the_handler() {
         .async_handler(1004, |_state, _request| async { Reply::new(&TOO_LONG[..]) })
         .start()
         .unwrap();
-    let mut other = Peer::connect(address_of(&server));
+    let mut other = connect(address_of(&server));
     for code in 1001..=1004 {
+        // A client may see the end before it has sent the last one.
         let mut peer = Peer::connect(address_of(&server));
         peer.send(1000, b"");
         peer.expect(1000, &LONG);
@@ -339,22 +345,20 @@ fn too_many_handlers_at_work_are_told_at_once() {
         .async_handler(WAIT, move |_state, request| handler.clone().handle(request))
         .start()
         .unwrap();
-    let mut first = Peer::connect(address_of(&server));
-    let mut second = Peer::connect(address_of(&server));
-    first.send(WAIT, b"first");
+    let mut first = connect(address_of(&server));
+    let mut second = connect(address_of(&server));
+    first.send(WAIT, b"first").unwrap();
     passings.expect(Passing::Arrived);
 
     // More often than bad frames would be forgiven.
     for _ in 0..10 {
-        second.send(WAIT, b"second");
-        second.expect_error(WAIT, Reason::Overloaded);
+        second.ask_in_vain(WAIT, b"second", Reason::Overloaded);
         second.echo(b"goes on");
     }
 
     gate.open();
     first.expect(WAIT, b"first");
-    second.send(WAIT, b"second");
-    second.expect(WAIT, b"second");
+    assert_eq!(second.ask(WAIT, b"second"), b"second");
     drop((first, second));
     assert_eq!(stopped(server).overloaded, 10);
 }
@@ -374,19 +378,18 @@ fn a_late_reply_is_dropped_and_never_reaches_another_connection() {
         })
         .start()
         .unwrap();
-    let id_of = |peer: &mut Peer| {
-        peer.send(WAIT + 1, b"");
-        String::from_utf8(peer.next().unwrap().body).unwrap()
-    };
+    let id_in = |body| String::from_utf8(body).unwrap();
 
+    // No client: none resets its connection.
     let mut gone = Peer::connect(address_of(&server));
-    let gone_id = id_of(&mut gone);
+    gone.send(WAIT + 1, b"");
+    let gone_id = id_in(gone.next().unwrap().body);
     gone.send(WAIT, b"for nobody else");
     passings.expect(Passing::Arrived);
     gone.reset();
 
-    let mut next = Peer::connect(address_of(&server));
-    let next_id = id_of(&mut next);
+    let mut next = connect(address_of(&server));
+    let next_id = id_in(next.ask(WAIT + 1, b""));
     let slot = |id: &str| id.rsplit_once('-').unwrap().0.to_owned();
     assert_eq!(slot(&next_id), slot(&gone_id));
     assert_ne!(next_id, gone_id);
@@ -396,8 +399,7 @@ fn a_late_reply_is_dropped_and_never_reaches_another_connection() {
     for _ in 0..100 {
         next.echo(b"my own");
     }
-    next.send(WAIT, b"my own, too");
-    next.expect(WAIT, b"my own, too");
+    assert_eq!(next.ask(WAIT, b"my own, too"), b"my own, too");
     drop(next);
     let counters = stopped(server);
     assert_eq!(counters.late_replies, 1);
@@ -411,11 +413,8 @@ fn any_code_can_have_a_handler() {
         .handler(codes::PING, |(), context, _body| context.reply(b"my own"))
         .start()
         .unwrap();
-    let mut peer = Peer::connect(address_of(&server));
-    peer.send(u16::MAX, b"the last");
-    peer.expect(u16::MAX, b"the last");
-    peer.send(codes::PING, b"");
-    peer.expect(codes::PING, b"my own");
-    peer.send(u16::MAX - 1, b"");
-    peer.expect_error(u16::MAX - 1, Reason::UnknownCode);
+    let mut client = connect(address_of(&server));
+    assert_eq!(client.ask(u16::MAX, b"the last"), b"the last");
+    assert_eq!(client.ask(codes::PING, b""), b"my own");
+    client.ask_in_vain(u16::MAX - 1, b"", Reason::UnknownCode);
 }

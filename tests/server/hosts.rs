@@ -1,6 +1,7 @@
 //! Hosts that can't run the server: they are told what they lack and how to mend it.
 
 use crate::support::program::{Ended, start_limited};
+use crate::support::user::{User as _, connect};
 
 fn served_under(limits: &str) -> Ended {
     start_limited(
@@ -56,5 +57,5 @@ fn a_soft_limit_of_files_is_raised() {
         "shards.pin=false",
     ];
     let server = start_limited("ulimit -S -n 40", &words);
-    crate::support::peer::Peer::connect(server.address()).ping();
+    connect(server.address()).ping();
 }

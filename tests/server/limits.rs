@@ -6,36 +6,38 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
+use corelane::client::Client;
 use corelane::protocol::codes;
 use rustix::process::Signal;
 
 use crate::support::peer::{Peer, frame};
 use crate::support::program::{Program, serve, start_limited};
+use crate::support::user::{User as _, connect};
 use crate::support::waiting::{until, until_still};
 
 #[test]
 fn a_connection_beyond_the_limit_waits_until_another_closes() {
     let server = serve(&["limits.connections=3", "log.level=debug"]);
     let address = server.address();
-    let assert_accepted = |count: usize, served: &mut [Peer]| {
+    let assert_accepted = |count: usize, served: &mut [Client]| {
         let accepted = || server.count_logged("accepted connection=");
         until("the accepted connections are in the log", || {
             (accepted() >= count).then_some(())
         });
         // Every chance to serve more than that.
         for _ in 0..100 {
-            served.iter_mut().for_each(Peer::ping);
+            served.iter_mut().for_each(Client::ping);
         }
         assert_eq!(accepted(), count);
     };
-    let mut served: Vec<Peer> = (0..3).map(|_| Peer::connect(address)).collect();
-    served.iter_mut().for_each(Peer::ping);
+    let mut served: Vec<Client> = (0..3).map(|_| connect(address)).collect();
+    served.iter_mut().for_each(Client::ping);
 
     // Both get through to the backlog, and may even send.
-    let mut fourth = Peer::connect(address);
-    fourth.send(codes::ECHO, b"fourth");
-    let mut fifth = Peer::connect(address);
-    fifth.send(codes::ECHO, b"fifth");
+    let mut fourth = connect(address);
+    fourth.send(codes::ECHO, b"fourth").unwrap();
+    let mut fifth = connect(address);
+    fifth.send(codes::ECHO, b"fifth").unwrap();
     assert_accepted(3, &mut served);
 
     drop(served.pop());
@@ -51,7 +53,8 @@ fn a_connection_beyond_the_limit_waits_until_another_closes() {
 fn who_never_reads_is_stopped_from_sending_and_loses_nothing() {
     const FRAMES: u64 = 24_000;
     let server = serve(&[]);
-    let mut other = Peer::connect(server.address());
+    let mut other = connect(server.address());
+    // No client: one reads while the server takes no more.
     let mut greedy = Peer::connect_small(server.address());
     greedy.ping();
     let resident_bytes = server.resident_bytes();
@@ -93,18 +96,18 @@ fn a_server_without_descriptors_waits_and_serves_who_came_when_there_are_some() 
         &["--set", "log.repeats_per_second=0"],
     ];
     let server = start_limited("ulimit -n 135", &words.concat());
-    let mut peers: VecDeque<Peer> = (0..130)
+    let mut clients: VecDeque<Client> = (0..130)
         .map(|_| {
-            let mut peer = Peer::connect(server.address());
-            peer.send(codes::ECHO, b"served in the end");
-            peer
+            let mut client = connect(server.address());
+            client.send(codes::ECHO, b"served in the end").unwrap();
+            client
         })
         .collect();
     // Who leaves makes room for the next.
     server.wait_for_log("accepting pauses until there is room");
     assert_waits_idly(&server);
-    while let Some(mut peer) = peers.pop_front() {
-        peer.expect(codes::ECHO, b"served in the end");
+    while let Some(mut client) = clients.pop_front() {
+        client.expect(codes::ECHO, b"served in the end");
     }
     // All of the log is there when the server has ended.
     server.signal(Signal::TERM);

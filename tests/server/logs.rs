@@ -2,14 +2,12 @@
 
 use rustix::process::Signal;
 
-use crate::support::peer::Peer;
 use crate::support::program::{Program, run, serve};
+use crate::support::user::{User as _, connect};
 
 /// Lets a server have something to log, and stops it.
 fn exercise(server: Program) -> String {
-    let mut peer = Peer::connect(server.address());
-    peer.ping();
-    drop(peer);
+    connect(server.address()).ping();
     server.signal(Signal::TERM);
     let ended = server.ended();
     assert_eq!(ended.status, Some(0), "{ended:?}");
@@ -76,9 +74,9 @@ fn a_log_file_that_cannot_be_written_is_told() {
 #[test]
 fn figures_are_logged_when_something_happens() {
     let server = serve(&["log.stats_seconds=1"]);
-    let mut peer = Peer::connect(server.address());
+    let mut client = connect(server.address());
     for _ in 0..3 {
-        peer.ping();
+        client.ping();
     }
     server.wait_for_log("figures connections=1 accepted=1");
     server.wait_for_log("frames_received=3 frames_sent=3");

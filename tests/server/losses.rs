@@ -11,8 +11,8 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, fcntl_setfl, mknodat};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::support::peer::Peer;
 use crate::support::program::{Program, serve, start_limited};
+use crate::support::user::{User as _, connect};
 use crate::support::waiting::until;
 
 /// A folder for a log.
@@ -80,7 +80,7 @@ fn sum(entries: &[serde_json::Value], field: &str) -> u64 {
 
 /// Connects, gets a reply and goes: two lines of the log.
 fn visit(server: &Program) {
-    Peer::connect(server.address()).ping();
+    connect(server.address()).ping();
 }
 
 /// Stops a server that logs to a file, and waits until it has ended.

@@ -1,10 +1,11 @@
 //! Another configuration for a server that runs, in a program of somebody else.
 
-use corelane::protocol::codes;
+use corelane::client::Client;
+use corelane::protocol::{Reason, codes};
 use corelane::{Config, ReloadError};
 
 use crate::support::library::{address_of, builder, builder_with, config};
-use crate::support::peer::Peer;
+use crate::support::user::{User as _, connect};
 
 fn changed(change: impl FnOnce(&mut Config)) -> Config {
     let mut config = config(1);
@@ -17,22 +18,21 @@ fn all_shards_go_by_the_new_limits_when_the_call_returns() {
     let before = config(2);
     let server = builder_with(before.clone()).start().unwrap();
     // Enough for both shards to have some.
-    let mut peers: Vec<Peer> = (0..8).map(|_| Peer::connect(address_of(&server))).collect();
-    peers.iter_mut().for_each(Peer::ping);
+    let mut clients: Vec<Client> = (0..8).map(|_| connect(address_of(&server))).collect();
+    clients.iter_mut().for_each(Client::ping);
     for (max, is_taken) in [(100, false), (200, true), (100, false)] {
         let mut after = before.clone();
         after.limits.max_frame_bytes = max;
         let changes = server.handle().reload(after.clone()).unwrap();
         assert_eq!(changes.in_place, ["limits.max_frame_bytes"]);
         assert_eq!(server.handle().config(), after);
-        for peer in &mut peers {
-            peer.send(codes::ECHO, &[7; 150]);
-            let reply = peer.next().unwrap();
-            let expected = if is_taken { codes::ECHO } else { codes::ERROR };
-            assert_eq!(reply.code, expected);
-        }
-        if !is_taken {
-            peers = (0..8).map(|_| Peer::connect(address_of(&server))).collect();
+        for client in &mut clients {
+            if is_taken {
+                client.echo(&[7; 150]);
+            } else {
+                client.ask_in_vain(codes::ECHO, &[7; 150], Reason::BadLength);
+                *client = connect(address_of(&server));
+            }
         }
     }
 }
@@ -55,9 +55,7 @@ fn what_can_not_change_or_is_wrong_changes_nothing() {
     let wrong = changed(|config| config.limits.max_bad_frames = 0);
     assert!(matches!(handle.reload(wrong), Err(ReloadError::Config(_))));
     assert_eq!(handle.config(), before);
-    let mut peer = Peer::connect(address_of(&server));
-    peer.send(codes::ECHO, &[7; 150]);
-    assert_eq!(peer.next().unwrap().code, codes::ECHO);
+    connect(address_of(&server)).echo(&[7; 150]);
     assert!(handle.reload(before).unwrap().is_empty());
 }
 
@@ -65,17 +63,16 @@ fn what_can_not_change_or_is_wrong_changes_nothing() {
 fn a_server_that_goes_down_keeps_what_it_has() {
     let server = builder().start().unwrap();
     let handle = server.handle();
-    let mut peer = Peer::connect(address_of(&server));
-    peer.ping();
+    let mut client = connect(address_of(&server));
+    client.ping();
     handle.drain();
-    assert_eq!(peer.next().unwrap().code, codes::GOAWAY);
+    client.expect_push(codes::GOAWAY, &30_000_u32.to_be_bytes());
     let error = handle
         .reload(changed(|config| config.limits.max_frame_bytes = 100))
         .unwrap_err();
     assert_eq!(error.to_string(), "the server goes down");
-    peer.send(codes::ECHO, &[7; 150]);
-    assert_eq!(peer.next().unwrap().code, codes::ECHO);
-    drop(peer);
+    client.echo(&[7; 150]);
+    drop(client);
     server.wait().unwrap();
     assert!(matches!(
         handle.reload(config(1)),

@@ -12,6 +12,7 @@ use corelane::{Reply, ServerHandle};
 use crate::support::library::{address_of, builder_with, config};
 use crate::support::log_capture;
 use crate::support::peer::Peer;
+use crate::support::user::{User as _, connect};
 use crate::support::waiting::{DEADLINE, until};
 
 const HOLD: u16 = codes::APPLICATION + 77;
@@ -45,6 +46,7 @@ fn who_holds_a_shard_is_seen_and_told() {
         .start()
         .unwrap();
     let handle = server.handle();
+    // No client: the log names the port that it has.
     let mut peer = Peer::connect(address_of(&server));
     peer.echo(b"before");
     peer.send(HOLD, b"");
@@ -92,9 +94,8 @@ fn an_asynchronous_handler_that_lingers_is_told() {
         .start()
         .unwrap();
     let handle = server.handle();
-    let mut peer = Peer::connect(address_of(&server));
-    peer.send(LINGER, b"by and by");
-    assert_eq!(peer.next().unwrap().body, b"by and by");
+    let mut client = connect(address_of(&server));
+    assert_eq!(client.ask(LINGER, b"by and by"), b"by and by");
     // As above.
     let code = format!("\"code\":{LINGER}");
     until("it is told", || {
@@ -119,6 +120,7 @@ fn an_asynchronous_handler_that_lingers_is_told() {
 fn a_snapshot_shows_the_connections_that_were_asked_for() {
     let server = builder_with(config(1)).start().unwrap();
     let handle = server.handle();
+    // No clients: the snapshot has the ports that they have.
     let mut peers: Vec<Peer> = (0..5).map(|_| Peer::connect(address_of(&server))).collect();
     for (number, peer) in peers.iter_mut().enumerate() {
         for _ in 0..=number {
@@ -164,11 +166,10 @@ fn the_time_between_two_requests_is_no_latency() {
         .start()
         .unwrap();
     let handle = server.handle();
-    let mut peer = Peer::connect(address_of(&server));
+    let mut client = connect(address_of(&server));
     for pause_ms in [0, 300] {
         std::thread::sleep(Duration::from_millis(pause_ms));
-        peer.send(ECHO_LATER, b"1");
-        assert_eq!(peer.next().unwrap().body, b"1");
+        assert_eq!(client.ask(ECHO_LATER, b"1"), b"1");
     }
     let mut latencies = Latencies::default();
     let series = handle.codes().series_of(ECHO_LATER);
@@ -198,13 +199,13 @@ fn an_asynchronous_handler_that_blocks_is_seen() {
         .start()
         .unwrap();
     let handle = server.handle();
-    let mut peer = Peer::connect(address_of(&server));
-    peer.send(BLOCK, b"2");
+    let mut client = connect(address_of(&server));
+    client.send(BLOCK, b"2").unwrap();
     until("the handler is seen at work", || {
         handle.look_at(0).filter(|suspect| suspect.code == BLOCK)
     });
     release.send(()).unwrap();
-    assert_eq!(peer.next().unwrap().body, b"2");
+    client.expect(BLOCK, b"2");
     until("it is seen no more", || {
         handle.look_at(0).is_none().then_some(())
     });

@@ -6,12 +6,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use corelane::client::Client;
 use corelane::protocol::codes;
 use rustix::process::Signal;
 
 use crate::support::backlogged::Backlogged;
 use crate::support::peer::{Peer, frame};
 use crate::support::program::serve;
+use crate::support::user::{User as _, connect};
 use crate::support::waiting::until;
 
 #[test]
@@ -19,12 +21,12 @@ fn term_and_int_end_idle_connections_and_the_server_in_good_order() {
     for signal in [Signal::TERM, Signal::INT] {
         let server = serve(&["shards.count=2", "timeouts.stop_ms=3600000"]);
         let address = server.address();
-        let mut peers: Vec<Peer> = (0..8).map(|_| Peer::connect(address)).collect();
+        let mut clients: Vec<Client> = (0..8).map(|_| connect(address)).collect();
         // Half of them never said anything.
-        peers.iter_mut().skip(4).for_each(Peer::ping);
+        clients.iter_mut().skip(4).for_each(Client::ping);
         server.signal(signal);
-        peers.iter_mut().for_each(Peer::expect_end);
-        drop(peers);
+        clients.iter_mut().for_each(Client::expect_end);
+        drop(clients);
 
         let ended = server.ended();
         assert_eq!(ended.status, Some(0), "{ended:?}");
@@ -58,7 +60,7 @@ fn a_slow_reader_gets_what_is_queued_and_then_the_end() {
 
 /// A connection that stands between two requests at the moment of the stop may have replies in the
 /// kernel's buffers and its next requests on the way: closing it at once would make the kernel
-/// send a reset.
+/// send a reset. No clients: each sends many requests in one piece, whatever has come meanwhile.
 #[test]
 fn busy_clients_get_whole_replies_and_then_the_end() {
     let server = serve(&["timeouts.stop_ms=10000"]);

@@ -3,8 +3,8 @@
 
 use std::net::TcpListener;
 
-use crate::support::peer::Peer;
 use crate::support::program::{Ended, run, serve, start};
+use crate::support::user::{User as _, connect};
 
 const PRODUCTION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/corelane.toml");
 
@@ -69,7 +69,7 @@ fn a_configuration_file_is_served() {
             (address.ip().to_string().as_str(), remark.as_str()),
             (ip, "(1 shard)")
         );
-        Peer::connect(address).ping();
+        connect(address).ping();
     }
 }
 
@@ -227,7 +227,7 @@ fn a_port_in_use_is_told() {
     let address = server.address().to_string();
     let expected = format!("cannot listen on {address}: another program listens there already");
     assert_eq!(floating(&address).failed_with(1), expected);
-    Peer::connect(server.address()).ping();
+    connect(server.address()).ping();
 
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = other.local_addr().unwrap().to_string();
