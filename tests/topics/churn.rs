@@ -1,12 +1,15 @@
 //! Random subscribing, unsubscribing, publishing, connecting and closing, against a model.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 
 use corelane::protocol::codes;
+use corelane::protocol::messages;
 use fastrand::Rng;
 
 use crate::forum::{Counts, Member, publish_body, start, until_counts};
 use crate::support::library::address_of;
+use crate::support::peer::Peer;
 use crate::support::seed;
 
 const TOPICS: [&str; 5] = ["a", "b", "c", "d", "e"];
@@ -33,7 +36,7 @@ struct Published {
 }
 
 impl Known {
-    fn join(address: std::net::SocketAddr) -> Known {
+    fn join(address: SocketAddr) -> Known {
         Known {
             member: Member::join(address),
             topics: BTreeSet::new(),
@@ -44,13 +47,8 @@ impl Known {
     }
 
     fn ask(&mut self, random: &mut Rng, number: u32) {
-        let code = [codes::SUBSCRIBE, codes::UNSUBSCRIBE, codes::PUBLISH][random.usize(..3)];
-        let topic = TOPICS[random.usize(..TOPICS.len())];
-        let body = match code {
-            codes::PUBLISH => publish_body(topic, &number.to_be_bytes()),
-            _ => topic.as_bytes().to_vec(),
-        };
-        self.member.peer.send(code, &body);
+        let (code, topic, body) = request(random, number);
+        self.member.client.send(code, &body).unwrap();
         self.before.clone_from(&self.topics);
         self.asked = (code, topic);
     }
@@ -58,13 +56,13 @@ impl Known {
     /// Takes the answer into the model. Gives back what was published.
     fn take_answer(&mut self, number: u32) -> Option<Published> {
         let (code, topic) = self.asked;
-        let reply = self.member.reply();
+        let reply = self.member.client.reply().unwrap();
         assert_eq!(reply.code, code, "{reply:?}");
         match code {
             codes::SUBSCRIBE => drop(self.topics.insert(topic)),
             codes::UNSUBSCRIBE => drop(self.topics.remove(topic)),
             _ => {
-                let receivers = u32::from_be_bytes(reply.body.try_into().unwrap());
+                let receivers = reply.message::<messages::Published>().unwrap().receivers;
                 return Some(Published {
                     number,
                     topic,
@@ -101,6 +99,32 @@ impl Known {
     }
 }
 
+/// The code, the topic and the body of a request.
+fn request(random: &mut Rng, number: u32) -> (u16, &'static str, Vec<u8>) {
+    let code = [codes::SUBSCRIBE, codes::UNSUBSCRIBE, codes::PUBLISH][random.usize(..3)];
+    let topic = TOPICS[random.usize(..TOPICS.len())];
+    let body = match code {
+        codes::PUBLISH => publish_body(topic, &number.to_be_bytes()),
+        _ => topic.as_bytes().to_vec(),
+    };
+    (code, topic, body)
+}
+
+/// Comes, subscribes, and breaks off with a request on its way. No client: none resets its
+/// connection.
+fn break_off(address: SocketAddr, random: &mut Rng, number: u32) {
+    let mut peer = Peer::connect(address);
+    for topic in &TOPICS[..random.usize(1..=TOPICS.len())] {
+        peer.send(codes::SUBSCRIBE, topic.as_bytes());
+        let mut frames = std::iter::from_fn(|| peer.next());
+        let reply = frames.find(|frame| frame.code != codes::EVENT).unwrap();
+        assert_eq!(reply.code, codes::SUBSCRIBE, "{reply:?}");
+    }
+    let (code, _topic, body) = request(random, number);
+    peer.send(code, &body);
+    peer.reset();
+}
+
 #[test]
 fn after_each_round_everything_is_as_the_clients_have_it() {
     let mut random = seed::rng();
@@ -117,6 +141,11 @@ fn after_each_round_everything_is_as_the_clients_have_it() {
             known.ask(&mut random, number);
             number += 1;
         }
+        if random.bool() {
+            break_off(address, &mut random, number);
+            number += 1;
+            left += 1;
+        }
         let mut answered = first..;
         let mut published = Vec::new();
         for mut known in std::mem::take(&mut all) {
@@ -127,9 +156,6 @@ fn after_each_round_everything_is_as_the_clients_have_it() {
                 all.push(known);
             } else {
                 left += 1;
-                if random.bool() {
-                    known.member.peer.reset();
-                }
             }
         }
         for known in &mut all {

@@ -1,15 +1,16 @@
 //! The server under test, and those who are connected to it.
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use corelane::apps::topics::Topics;
-use corelane::protocol::messages::{Event, Publish, Published};
-use corelane::protocol::{Message, Reason, codes, encode_message};
+use corelane::client::{Client, Push};
+use corelane::protocol::messages::{Event, Publish, Subscribe, Unsubscribe};
+use corelane::protocol::{HEADER_BYTES, codes, encode_message};
 use corelane::{Config, Context, Local, Server, ServerBuilder, apps};
 
 use crate::support::library::config;
-use crate::support::peer::{Frame, Peer};
+use crate::support::peer::Peer;
+use crate::support::user::{User as _, connect};
 use crate::support::waiting::until;
 
 /// Answers the shard's number, one byte.
@@ -82,25 +83,15 @@ pub(crate) type News = (String, Vec<u8>);
 
 /// Somebody who is connected.
 pub(crate) struct Member {
-    pub(crate) peer: Peer,
+    pub(crate) client: Client,
     pub(crate) shard: usize,
-    /// Events that came before something else that was awaited.
-    events: VecDeque<News>,
 }
 
 impl Member {
     pub(crate) fn join(address: SocketAddr) -> Member {
-        Member::over(Peer::connect(address))
-    }
-
-    pub(crate) fn over(mut peer: Peer) -> Member {
-        peer.send(WHERE, b"");
-        let shard = usize::from(peer.next().unwrap().body[0]);
-        Member {
-            peer,
-            shard,
-            events: VecDeque::new(),
-        }
+        let mut client = connect(address);
+        let shard = usize::from(client.ask(WHERE, b"")[0]);
+        Member { client, shard }
     }
 
     /// One that is on this shard; others come and go until there is one.
@@ -111,61 +102,28 @@ impl Member {
         })
     }
 
-    /// The next frame that is no EVENT.
-    #[track_caller]
-    pub(crate) fn reply(&mut self) -> Frame {
-        loop {
-            let frame = self.peer.next().expect("a reply, not the end");
-            if frame.code != codes::EVENT {
-                return frame;
-            }
-            self.events.push_back(news(&frame));
-        }
-    }
-
-    #[track_caller]
-    pub(crate) fn ask(&mut self, code: u16, body: &[u8]) -> Vec<u8> {
-        self.peer.send(code, body);
-        let reply = self.reply();
-        assert_eq!(reply.code, code, "{reply:?}");
-        reply.body
-    }
-
-    /// Asserts that this is answered by an ERROR for this reason; gives back its text.
-    #[track_caller]
-    pub(crate) fn ask_in_vain(&mut self, code: u16, body: &[u8], reason: Reason) -> String {
-        self.peer.send(code, body);
-        let reply = self.reply();
-        let error = error_in(&reply);
-        assert_eq!((error.0, error.1), (code, reason.number()), "{error:?}");
-        error.2
-    }
-
     #[track_caller]
     pub(crate) fn subscribe(&mut self, topic: &str) {
-        let reply = self.ask(codes::SUBSCRIBE, topic.as_bytes());
-        assert_eq!(reply, topic.as_bytes());
+        let reply = self.client.call(&Subscribe { topic }).unwrap();
+        assert_eq!(reply.message().topic, topic);
     }
 
     #[track_caller]
     pub(crate) fn unsubscribe(&mut self, topic: &str) {
-        let reply = self.ask(codes::UNSUBSCRIBE, topic.as_bytes());
-        assert_eq!(reply, topic.as_bytes());
+        let reply = self.client.call(&Unsubscribe { topic }).unwrap();
+        assert_eq!(reply.message().topic, topic);
     }
 
     /// Gives back for how many connections it was queued.
     #[track_caller]
     pub(crate) fn publish(&mut self, topic: &str, payload: &[u8]) -> u32 {
-        let reply = self.ask(codes::PUBLISH, &publish_body(topic, payload));
-        Published::decode(&reply).unwrap().receivers
+        let reply = self.client.call(&Publish { topic, payload }).unwrap();
+        reply.message().receivers
     }
 
     #[track_caller]
     pub(crate) fn event(&mut self) -> News {
-        self.events.pop_front().unwrap_or_else(|| {
-            let frame = self.peer.next().expect("an EVENT, not the end");
-            news(&frame)
-        })
+        news(&self.client.push().unwrap())
     }
 
     #[track_caller]
@@ -176,29 +134,32 @@ impl Member {
     /// All events that were queued by now and not taken.
     #[track_caller]
     pub(crate) fn events(&mut self) -> Vec<News> {
-        self.ask(codes::PING, b"");
-        self.events.drain(..).collect()
+        self.client.ping();
+        let pushes = std::iter::from_fn(|| self.client.try_push());
+        pushes.map(|push| news(&push)).collect()
     }
+}
+
+/// One on this shard that is no client; others come and go until there is one.
+pub(crate) fn peer_on(shard: usize, connect: impl Fn() -> Peer) -> Peer {
+    until("a peer is on that shard", || {
+        let mut peer = connect();
+        peer.send(WHERE, b"");
+        let of_peer = usize::from(peer.next().unwrap().body[0]);
+        (of_peer == shard).then_some(peer)
+    })
 }
 
 /// The body of a PUBLISH.
 pub(crate) fn publish_body(topic: &str, payload: &[u8]) -> Vec<u8> {
     let mut frame = Vec::new();
     encode_message(&mut frame, &Publish { topic, payload }).unwrap();
-    frame.split_off(8)
+    frame.split_off(HEADER_BYTES)
 }
 
 #[track_caller]
-fn news(frame: &Frame) -> News {
-    assert_eq!(frame.code, codes::EVENT, "{frame:?}");
-    let event = Event::decode(&frame.body).unwrap();
+fn news(push: &Push) -> News {
+    assert_eq!(push.lost_before, 0, "more came than a client keeps");
+    let event = push.message::<Event>().unwrap();
     (event.topic.to_owned(), event.payload.to_vec())
-}
-
-/// The code that an ERROR answers, its reason and its text.
-#[track_caller]
-pub(crate) fn error_in(frame: &Frame) -> (u16, u16, String) {
-    assert_eq!(frame.code, codes::ERROR, "{frame:?}");
-    let error = corelane::protocol::ErrorBody::parse(&frame.body).unwrap();
-    (error.answered, error.reason, error.text.to_owned())
 }

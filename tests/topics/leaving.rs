@@ -7,7 +7,7 @@ use corelane::metrics::CloseCause;
 use corelane::metrics::latency::Latencies;
 use corelane::protocol::codes;
 
-use crate::forum::{Member, builder, start, until_counts};
+use crate::forum::{Member, builder, peer_on, start, until_counts};
 use crate::support::library::{address_of, config};
 use crate::support::peer::Peer;
 use crate::support::waiting::until;
@@ -21,22 +21,23 @@ fn a_connection_that_ends_leaves_nothing() {
     let alone = [[1, 1, 1, 0], [0, 0, 1, 0]];
     until_counts(&server, &alone);
     for round in 0..30 {
-        let mut member = Member::on(round % 2, address);
+        // No client: none resets its connection, or half closes it and then doesn't wait.
+        let mut peer = peer_on(round % 2, || Peer::connect(address));
         if round % 3 == 0 {
-            member.subscribe("news");
+            peer.send(codes::SUBSCRIBE, b"news");
+            peer.expect(codes::SUBSCRIBE, b"news");
         }
-        for topic in 0..20 {
+        for number in 0..20 {
             // Some of them are not answered before it ends.
-            member
-                .peer
-                .send(codes::SUBSCRIBE, format!("{round} {topic}").as_bytes());
-            if topic < 10 {
-                member.reply();
+            let topic = format!("{round} {number}");
+            peer.send(codes::SUBSCRIBE, topic.as_bytes());
+            if number < 10 {
+                peer.expect(codes::SUBSCRIBE, topic.as_bytes());
             }
         }
         match round % 4 {
-            0 => member.peer.reset(),
-            1 => member.peer.shut(),
+            0 => peer.reset(),
+            1 => peer.shut(),
             _ => {}
         }
     }
@@ -61,11 +62,10 @@ fn a_slow_subscriber_is_closed_and_the_others_get_everything() {
         for member in &mut good {
             member.subscribe("news");
         }
-        let mut slow = until("a slow one is on that shard", || {
-            let member = Member::over(Peer::connect_small(address));
-            (member.shard == shard).then_some(member)
-        });
-        slow.subscribe("news");
+        // No client: it does not read.
+        let mut slow = peer_on(shard, || Peer::connect_small(address));
+        slow.send(codes::SUBSCRIBE, b"news");
+        slow.expect(codes::SUBSCRIBE, b"news");
         let closed = closed_as_slow(&server, shard);
         // What the kernel takes besides is some megabytes at most.
         until("the slow one is closed", || {

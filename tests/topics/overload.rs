@@ -5,10 +5,13 @@ use std::sync::mpsc;
 use std::thread;
 
 use corelane::Reply;
+use corelane::protocol::messages::{Publish, Published};
 use corelane::protocol::{Reason, codes};
 
-use crate::forum::{Member, News, builder, error_in, publish_body};
+use crate::forum::{Member, News, builder, publish_body};
 use crate::support::library::{address_of, config};
+use crate::support::peer::{Peer, frame};
+use crate::support::user::{User as _, refused};
 
 /// Holds up its shard until it is let go.
 const STALL: u16 = 1002;
@@ -40,33 +43,32 @@ fn a_publish_is_carried_out_on_all_shards_or_on_none() {
     // Every other one, about.
     let mut publishers: Vec<Member> = (0..2 * PUBLISHERS).map(|_| Member::join(address)).collect();
     publishers.retain(|member| member.shard == 0);
-    stalling.peer.send(STALL, b"");
+    stalling.client.send(STALL, b"let me go").unwrap();
     stalled.recv().unwrap();
 
     for (number, publisher) in publishers.iter_mut().enumerate() {
         let mut payload = number.to_be_bytes().to_vec();
         payload.resize(28_000, 7);
-        publisher
-            .peer
-            .send(codes::PUBLISH, &publish_body("news", &payload));
+        let (topic, payload) = ("news", &payload[..]);
+        let publish = Publish { topic, payload };
+        publisher.client.send_message(&publish).unwrap();
     }
     // Refusals come while the other shard stands still: the limit of what waits for it is 4 MiB.
     let [here, there] = subscribers;
     let here = thread::spawn(move || events_of(here));
     let (last, others) = publishers.split_last_mut().unwrap();
-    let last = last.reply();
-    assert_eq!(error_in(&last).1, Reason::Overloaded.number());
+    refused(last.client.reply(), Reason::Overloaded);
     let_go.send(()).unwrap();
-    stalling.reply();
+    stalling.client.expect(STALL, b"let me go");
 
     let mut accepted = Vec::new();
     for (number, publisher) in others.iter_mut().enumerate() {
-        let reply = publisher.reply();
-        if reply.code == codes::PUBLISH {
-            assert_eq!(reply.body, 2_u32.to_be_bytes());
-            accepted.push(number);
-        } else {
-            assert_eq!(error_in(&reply).1, Reason::Overloaded.number());
+        match publisher.client.reply() {
+            Ok(reply) => {
+                assert_eq!(reply.message::<Published>().unwrap().receivers, 2);
+                accepted.push(number);
+            }
+            outcome => drop(refused(outcome, Reason::Overloaded)),
         }
     }
     assert!(accepted.len() > 100, "{accepted:?}");
@@ -98,19 +100,15 @@ fn more_than_may_wait_is_delivered_all_the_same() {
     for subscriber in &mut subscribers {
         subscriber.subscribe("news");
     }
-    let mut publishers: Vec<Member> = (0..10).map(|_| Member::join(address)).collect();
+    // No clients: many requests come in one piece, so that the shard takes them in one turn.
+    let mut publishers: Vec<Peer> = (0..10).map(|_| Peer::connect(address)).collect();
     for (number, publisher) in publishers.iter_mut().enumerate() {
-        let one = crate::support::peer::frame(
-            codes::PUBLISH,
-            &publish_body("news", &number.to_be_bytes()),
-        );
-        publisher.peer.send_bytes(&one.repeat(EVENTS as usize / 10));
+        let one = frame(codes::PUBLISH, &publish_body("news", &number.to_be_bytes()));
+        publisher.send_bytes(&one.repeat(EVENTS as usize / 10));
     }
     for publisher in &mut publishers {
         for _ in 0..EVENTS / 10 {
-            let reply = publisher.reply();
-            assert_eq!(reply.code, codes::PUBLISH, "{reply:?}");
-            assert_eq!(reply.body, 300_u32.to_be_bytes());
+            publisher.expect(codes::PUBLISH, &300_u32.to_be_bytes());
         }
     }
     for subscriber in &mut subscribers {

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::thread;
 
-use corelane::protocol::Message as _;
+use corelane::client::Client;
 use corelane::protocol::codes;
-use corelane::protocol::messages::Published;
+use corelane::protocol::messages::{Publish, Published};
 
-use crate::forum::{Member, publish_body, start};
+use crate::forum::{Member, start};
 use crate::support::library::address_of;
-use crate::support::peer::Peer;
 use crate::support::program;
+use crate::support::user::{User as _, connect};
 
 #[test]
 fn an_event_reaches_the_subscribers_of_all_shards() {
@@ -61,16 +61,14 @@ fn what_one_connection_publishes_arrives_in_its_order() {
         let mut member = Member::on(usize::from(publisher) % 2, address);
         thread::spawn(move || {
             for event in 0..EVENTS {
-                let payload = [&[publisher][..], &event.to_be_bytes()].concat();
+                let payload = &[&[publisher][..], &event.to_be_bytes()].concat();
                 let topic = ["a", "b"][event as usize % 2];
-                member
-                    .peer
-                    .send(codes::PUBLISH, &publish_body(topic, &payload));
+                let publish = Publish { topic, payload };
+                member.client.send_message(&publish).unwrap();
             }
             for _ in 0..EVENTS {
-                let reply = member.reply();
-                assert_eq!(reply.code, codes::PUBLISH);
-                assert_eq!(Published::decode(&reply.body).unwrap().receivers, 6);
+                let reply = member.client.reply().unwrap();
+                assert_eq!(reply.message::<Published>().unwrap().receivers, 6);
             }
         })
     });
@@ -92,22 +90,21 @@ fn what_one_connection_publishes_arrives_in_its_order() {
     }
 }
 
+/// By their bytes: what a client in any other language sends and gets.
 #[test]
 fn the_binary_has_topics() {
     let server = program::serve(&["shards.count=2"]);
-    let mut peers: Vec<Peer> = (0..8).map(|_| Peer::connect(server.address())).collect();
-    for peer in &mut peers {
-        peer.send(codes::SUBSCRIBE, b"news");
-        peer.expect(codes::SUBSCRIBE, b"news");
+    let mut clients: Vec<Client> = (0..8).map(|_| connect(server.address())).collect();
+    for client in &mut clients {
+        assert_eq!(client.ask(codes::SUBSCRIBE, b"news"), b"news");
     }
-    let mut publisher = Peer::connect(server.address());
-    publisher.send(codes::PUBLISH, b"\x04newshello");
-    publisher.expect(codes::PUBLISH, &8_u32.to_be_bytes());
-    for peer in &mut peers {
-        peer.expect(codes::EVENT, b"\x04newshello");
-        peer.send(codes::UNSUBSCRIBE, b"news");
-        peer.expect(codes::UNSUBSCRIBE, b"news");
+    let mut publisher = connect(server.address());
+    let receivers = publisher.ask(codes::PUBLISH, b"\x04newshello");
+    assert_eq!(receivers, 8_u32.to_be_bytes());
+    for client in &mut clients {
+        client.expect_push(codes::EVENT, b"\x04newshello");
+        assert_eq!(client.ask(codes::UNSUBSCRIBE, b"news"), b"news");
     }
-    publisher.send(codes::PUBLISH, b"\x04newshello");
-    publisher.expect(codes::PUBLISH, &0_u32.to_be_bytes());
+    let receivers = publisher.ask(codes::PUBLISH, b"\x04newshello");
+    assert_eq!(receivers, 0_u32.to_be_bytes());
 }

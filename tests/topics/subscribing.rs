@@ -1,9 +1,11 @@
 //! SUBSCRIBE and UNSUBSCRIBE: what they do, how often whoever says them, and what they refuse.
 
+use corelane::protocol::messages::Subscribe;
 use corelane::protocol::{Reason, codes};
 
 use crate::forum::{Member, builder, start};
 use crate::support::library::{address_of, config};
+use crate::support::user::{User as _, refused};
 
 #[test]
 fn what_is_said_twice_is_done_once() {
@@ -38,19 +40,31 @@ fn what_is_no_topic_is_a_bad_body() {
         (b"\xff", "the topic of Subscribe must be UTF-8 text"),
     ];
     for (body, sentence) in cases {
-        let text = member.ask_in_vain(codes::SUBSCRIBE, body, Reason::BadBody);
+        let text = member
+            .client
+            .ask_in_vain(codes::SUBSCRIBE, body, Reason::BadBody);
         assert!(text.starts_with(sentence), "{text}");
-        let text = member.ask_in_vain(codes::UNSUBSCRIBE, body, Reason::BadBody);
+        let text = member
+            .client
+            .ask_in_vain(codes::UNSUBSCRIBE, body, Reason::BadBody);
         let sentence = sentence.replace("Subscribe", "Unsubscribe");
         assert!(text.starts_with(&sentence), "{text}");
     }
     for body in [&b""[..], b"\x00", b"\x05news", b"\x01\xff", &[65; 66]] {
-        member.ask_in_vain(codes::PUBLISH, body, Reason::BadBody);
+        member
+            .client
+            .ask_in_vain(codes::PUBLISH, body, Reason::BadBody);
     }
     let longest = "x".repeat(64);
     member.subscribe(&longest);
     assert_eq!(member.publish(&longest, b""), 1);
     member.expect_event(&longest, b"");
+}
+
+/// Asserts that the member may not subscribe to this; gives back why.
+#[track_caller]
+fn refused_to(member: &mut Member, topic: &str) -> String {
+    refused(member.client.call(&Subscribe { topic }), Reason::Rejected)
 }
 
 #[test]
@@ -65,13 +79,13 @@ fn what_is_beyond_a_limit_is_rejected() {
     first.subscribe("a");
     first.subscribe("b");
     first.subscribe("a");
-    let text = first.ask_in_vain(codes::SUBSCRIBE, b"c", Reason::Rejected);
+    let text = refused_to(first, "c");
     assert!(text.contains("topics.per_connection"), "{text}");
     second.subscribe("c");
-    let text = second.ask_in_vain(codes::SUBSCRIBE, b"d", Reason::Rejected);
+    let text = refused_to(second, "d");
     assert!(text.contains("topics.distinct_per_shard"), "{text}");
     second.subscribe("a");
-    let text = third.ask_in_vain(codes::SUBSCRIBE, b"a", Reason::Rejected);
+    let text = refused_to(third, "a");
     assert!(text.contains("topics.per_shard"), "{text}");
     first.unsubscribe("b");
     third.subscribe("d");
