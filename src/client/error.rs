@@ -108,6 +108,30 @@ impl ClientError {
         ClientError::Broken(Arc::new(error))
     }
 
+    /// The reason of the ERROR that answers the request, if that is what this is and this code knows
+    /// it: `error.reason() == Some(Reason::Overloaded)` is a request to send again later.
+    ///
+    /// ```
+    /// # use corelane::client::{Client, ClientError};
+    /// # use corelane::protocol::Reason;
+    /// use corelane::protocol::messages::Subscribe;
+    ///
+    /// /// Whether there was room for it.
+    /// fn subscribe(client: &mut Client, topic: &str) -> Result<bool, ClientError> {
+    ///     match client.call(&Subscribe { topic }) {
+    ///         Ok(_) => Ok(true),
+    ///         Err(error) if error.reason() == Some(Reason::Overloaded) => Ok(false),
+    ///         Err(error) => Err(error),
+    ///     }
+    /// }
+    /// ```
+    pub fn reason(&self) -> Option<Reason> {
+        match self {
+            ClientError::Refused(refusal) => refusal.reason(),
+            _ => None,
+        }
+    }
+
     /// What this loss of the connection is to a request that was on its way.
     pub(super) fn of_in_flight(&self) -> ClientError {
         ClientError::Lost {
@@ -160,5 +184,30 @@ impl std::fmt::Display for Refusal {
             f,
             "the server answered ERROR {name} to code {answered}: {text}"
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What closes the connection answers no request: whether one may be sent again, it does not say.
+    #[test]
+    fn only_a_refusal_has_a_reason() {
+        let overloaded = Refusal {
+            answered: 1000,
+            reason: Reason::Overloaded.number(),
+            text: String::new(),
+        };
+        let unknown = Refusal {
+            reason: 999,
+            ..overloaded.clone()
+        };
+        let dismissed = ClientError::Dismissed(overloaded.clone());
+        assert_eq!(dismissed.of_in_flight().reason(), None);
+        assert_eq!(dismissed.reason(), None);
+        assert_eq!(ClientError::Refused(unknown).reason(), None);
+        let refused = ClientError::Refused(overloaded);
+        assert_eq!(refused.reason(), Some(Reason::Overloaded));
     }
 }
