@@ -5,13 +5,11 @@ use std::sync::Mutex;
 use std::sync::mpsc;
 
 use corelane::client::Client;
-use corelane::protocol::codes;
 use rustix::process::Signal;
 
-use crate::peer::Peer;
 use crate::program::Program;
 use crate::support::{Came, Site, register, try_login, try_register};
-use crate::waiting::DEADLINE;
+use crate::user::{User as _, connect};
 
 const CONNECTIONS: usize = 8;
 const NAMES_OF_EACH: usize = 25;
@@ -57,44 +55,37 @@ fn an_account_that_was_replied_to_survives_a_kill() {
     assert_eq!(server.ended().status, None);
 
     let server = site.serve(&TWO_SHARDS);
-    let mut peer = Peer::connect(server.address());
+    let mut client = connect(server.address());
     for name in &asked {
-        let came = try_login(&mut peer, name, &password_of(name));
+        let came = try_login(&mut client, name, &password_of(name));
         if names.contains(name) {
             assert_eq!(came, Came::Done, "{name} had got its reply");
         } else if came == Came::Rejected {
             // Not there with another password either.
-            let came = try_register(&mut peer, name, &password_of(name));
+            let came = try_register(&mut client, name, &password_of(name));
             assert_eq!(came, Came::Done, "{name}");
         }
     }
     for count in 0..3 {
         let name = format!("name {CONNECTIONS} {count}");
-        let came = try_login(&mut peer, &name, &password_of(&name));
+        let came = try_login(&mut client, &name, &password_of(&name));
         assert_eq!(came, Came::Rejected, "{name} was never sent");
     }
 }
 
 /// Whether the reply came; not where the connection broke.
 fn registers(client: &mut Client, name: &str) -> bool {
-    let body = register(name, &password_of(name));
-    let reply = client
-        .send(codes::REGISTER, &body)
-        .and_then(|()| client.receive());
-    reply.is_ok_and(|reply| {
-        assert_eq!(reply.code, codes::REGISTER);
-        true
-    })
+    let outcome = client.call(&register(name, &password_of(name)));
+    if let Err(error) = &outcome {
+        assert_eq!(error.reason(), None, "{error}");
+    }
+    outcome.is_ok()
 }
 
 /// Connections that both shards have some of.
 fn clients(server: &Program) -> Vec<Client> {
     let address = server.address();
-    let connect = |_| {
-        let mut client = Client::connect(address, DEADLINE).unwrap();
-        client.send(codes::PING, b"").unwrap();
-        assert_eq!(client.receive().unwrap().code, codes::PING);
-        client
-    };
-    (0..CONNECTIONS).map(connect).collect()
+    let mut clients: Vec<Client> = (0..CONNECTIONS).map(|_| connect(address)).collect();
+    clients.iter_mut().for_each(Client::ping);
+    clients
 }

@@ -6,9 +6,9 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use redb::{Database, TableDefinition};
 
-use crate::peer::Peer;
 use crate::program::{MODEST, run};
 use crate::support::{Came, Site, try_register};
+use crate::user::{User as _, connect};
 
 /// The sentence of a server that does not start with this file.
 #[track_caller]
@@ -25,9 +25,9 @@ fn refusal(site: &Site) -> String {
 
 fn made(site: &Site) -> Vec<u8> {
     let server = site.serve(&[]);
-    let mut peer = Peer::connect(server.address());
+    let mut client = connect(server.address());
     assert_eq!(
-        try_register(&mut peer, "alice", "correct horse"),
+        try_register(&mut client, "alice", "correct horse"),
         Came::Done
     );
     drop(server);
@@ -128,11 +128,11 @@ fn without_a_folder_to_write_in_the_sentence_says_what_to_do() {
 fn the_file_is_made_by_the_first_account_and_is_its_users_alone() {
     let site = Site::new();
     let server = site.serve(&[]);
-    let mut peer = Peer::connect(server.address());
-    peer.ping();
+    let mut client = connect(server.address());
+    client.ping();
     assert!(!site.path().exists());
     assert_eq!(
-        try_register(&mut peer, "alice", "correct horse"),
+        try_register(&mut client, "alice", "correct horse"),
         Came::Done
     );
     let mode = fs::metadata(site.path()).unwrap().permissions().mode();

@@ -20,6 +20,9 @@ mod program;
 #[allow(dead_code, reason = "tests/process uses the rest of it")]
 mod supervised;
 mod support;
+#[path = "../server/support/user.rs"]
+#[allow(dead_code, reason = "tests/server uses the rest of it")]
+mod user;
 mod waiting;
 
 mod answers;

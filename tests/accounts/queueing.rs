@@ -3,11 +3,12 @@
 use std::sync::{Mutex, mpsc};
 
 use corelane::apps::accounts::{Account, Accounts, Store, StoreError};
+use corelane::client::Client;
 use corelane::protocol::codes;
 use corelane::{Server, apps};
 
-use crate::peer::Peer;
-use crate::support::{Came, login, meaning, modest};
+use crate::support::{Came, login, meaning, modest, try_register};
+use crate::user::{User as _, connect};
 use crate::waiting::DEADLINE;
 
 /// Tells when it is looked into, and waits to be let go on.
@@ -46,8 +47,8 @@ fn serve(store: impl Store) -> Server {
 }
 
 #[track_caller]
-fn came(peer: &mut Peer) -> Came {
-    meaning(&peer.next().unwrap(), "alice")
+fn came(client: &mut Client) -> Came {
+    meaning(client.reply(), "alice")
 }
 
 #[test]
@@ -56,29 +57,29 @@ fn beyond_the_queue_the_answer_is_overloaded_at_once() {
     let (go_on, goes_on) = mpsc::channel();
     let server = serve(Held::new(entered, goes_on));
     let address = server.addresses()[0];
-    let mut peers: Vec<_> = (0..6).map(|_| Peer::connect(address)).collect();
-    let body = login("alice", "correct horse");
-    let (working, others) = peers.split_first_mut().unwrap();
-    working.send(codes::LOGIN, &body);
+    let mut clients: Vec<_> = (0..6).map(|_| connect(address)).collect();
+    let login = login("alice", "correct horse");
+    let (working, others) = clients.split_first_mut().unwrap();
+    working.send_message(&login).unwrap();
     enters.recv_timeout(DEADLINE).unwrap();
     // Two wait. That they do is known when the next is turned away.
     let (waiting, beyond) = others.split_at_mut(2);
-    for peer in waiting.iter_mut() {
-        peer.send(codes::LOGIN, &body);
+    for client in waiting.iter_mut() {
+        client.send_message(&login).unwrap();
         // Behind this, on the same shard.
-        Peer::connect(address).ping();
+        connect(address).ping();
     }
-    for peer in beyond {
-        peer.send(codes::LOGIN, &body);
-        assert_eq!(came(peer), Came::Overloaded);
-        peer.ping();
+    for client in beyond {
+        client.send_message(&login).unwrap();
+        assert_eq!(came(client), Came::Overloaded);
+        client.ping();
     }
     for _ in 0..3 {
         go_on.send(()).unwrap();
     }
     assert_eq!(came(working), Came::Rejected);
-    for peer in waiting {
-        assert_eq!(came(peer), Came::Rejected);
+    for client in waiting {
+        assert_eq!(came(client), Came::Rejected);
     }
     server.handle().stop();
     assert_eq!(server.wait().unwrap()[0].overloaded_by_handlers, 3);
@@ -89,12 +90,11 @@ fn a_store_that_others_are_at_is_overloaded() {
     let (entered, _enters) = mpsc::channel();
     let (_go_on, goes_on) = mpsc::channel();
     let server = serve(Held::new(entered, goes_on));
-    let mut peer = Peer::connect(server.addresses()[0]);
-    peer.send(
-        codes::REGISTER,
-        &crate::support::register("alice", "correct horse"),
+    let mut client = connect(server.addresses()[0]);
+    assert_eq!(
+        try_register(&mut client, "alice", "correct horse"),
+        Came::Overloaded
     );
-    assert_eq!(came(&mut peer), Came::Overloaded);
     server.handle().stop();
     assert_eq!(server.wait().unwrap()[0].overloaded_by_handlers, 1);
 }

@@ -2,12 +2,12 @@
 
 use std::sync::mpsc;
 
-use corelane::protocol::codes;
+use corelane::client::Client;
 use rustix::process::Signal;
 
-use crate::peer::Peer;
 use crate::supervised::{Running, Site, children, kill};
-use crate::support::{Came, meaning, register, try_login, try_register};
+use crate::support::{Came, try_login, try_register};
+use crate::user::connect;
 use crate::waiting::{DEADLINE, until};
 
 const PATH: &str = "accounts.path = 'accounts.redb'";
@@ -18,7 +18,7 @@ const DRAIN: &str = "timeouts.drain_ms = 600000";
 fn an_old_worker_and_a_new_one_share_the_accounts() {
     let running = Site::supervised(&[PATH, DRAIN]).start();
     let old = running.worker();
-    let of_old = Peer::connect(running.address);
+    let of_old = connect(running.address);
     let (registered, news) = mpsc::channel();
     std::thread::scope(|scope| {
         scope.spawn(move || register_on(of_old, &registered));
@@ -41,24 +41,18 @@ fn an_old_worker_and_a_new_one_share_the_accounts() {
     });
 }
 
-/// A name that was registered, and whether its worker drains by now.
+/// A name that was registered, and whether its worker had said before that it drains.
 struct Registered {
     name: String,
     drains: bool,
 }
 
 /// Registers one after the other, so that the connection is never quiet and its worker keeps it.
-fn register_on(mut peer: Peer, registered: &mpsc::Sender<Registered>) {
-    let mut drains = false;
+fn register_on(mut client: Client, registered: &mpsc::Sender<Registered>) {
     for number in 0.. {
         let name = format!("old {number}");
-        peer.send(codes::REGISTER, &register(&name, "x"));
-        let mut reply = peer.next().unwrap();
-        if reply.code == codes::GOAWAY {
-            drains = true;
-            reply = peer.next().unwrap();
-        }
-        assert_eq!(meaning(&reply, &name), Came::Done);
+        let drains = client.is_going_away();
+        assert_eq!(try_register(&mut client, &name, "x"), Came::Done);
         if registered.send(Registered { name, drains }).is_err() {
             return;
         }
@@ -66,7 +60,7 @@ fn register_on(mut peer: Peer, registered: &mpsc::Sender<Registered>) {
 }
 
 /// A connection to the worker that has come.
-fn of_another_worker(running: &Running, old: u32) -> Peer {
+fn of_another_worker(running: &Running, old: u32) -> Client {
     until("there is another worker", || {
         running
             .workers()
@@ -74,19 +68,15 @@ fn of_another_worker(running: &Running, old: u32) -> Peer {
             .any(|&worker| worker != old)
             .then_some(())
     });
-    until("a connection that stays", || {
-        let mut peer = Peer::connect(running.address);
-        peer.send(codes::PING, b"");
-        (peer.next().unwrap().code == codes::PING).then_some(peer)
-    })
+    running.connect()
 }
 
 #[test]
 fn a_worker_that_was_killed_leaves_its_accounts_to_the_next() {
     let running = Site::supervised(&[PATH]).start();
-    let mut peer = Peer::connect(running.address);
+    let mut client = connect(running.address);
     assert_eq!(
-        try_register(&mut peer, "alice", "correct horse"),
+        try_register(&mut client, "alice", "correct horse"),
         Came::Done
     );
     let old = running.worker();
@@ -97,6 +87,6 @@ fn a_worker_that_was_killed_leaves_its_accounts_to_the_next() {
             .any(|&worker| worker != old)
             .then_some(())
     });
-    let mut peer = Peer::connect(running.address);
-    assert_eq!(try_login(&mut peer, "alice", "correct horse"), Came::Done);
+    let mut client = connect(running.address);
+    assert_eq!(try_login(&mut client, "alice", "correct horse"), Came::Done);
 }

@@ -8,7 +8,8 @@ use corelane::protocol::{Reason, codes};
 use corelane::{Server, apps};
 
 use crate::peer::Peer;
-use crate::support::{Came, modest, try_login, try_register};
+use crate::support::{Came, body_of, login, modest, try_login, try_register};
+use crate::user::{User as _, connect, refused};
 use crate::waiting::{DEADLINE, until};
 
 const WHO: u16 = 1000;
@@ -43,28 +44,22 @@ fn serve() -> Server {
 fn a_connection_is_who_it_has_logged_in_as_until_it_ends() {
     let server = serve();
     let address = server.addresses()[0];
-    let mut peer = Peer::connect(address);
-    assert_eq!(try_register(&mut peer, "alice", "hers"), Came::Done);
-    assert_eq!(try_register(&mut peer, "bob", "his"), Came::Done);
-    peer.send(WHO, b"");
-    peer.expect_error(WHO, Reason::NotAuthenticated);
-    assert_eq!(try_login(&mut peer, "alice", "his"), Came::Rejected);
-    peer.send(WHO, b"");
-    peer.expect_error(WHO, Reason::NotAuthenticated);
+    let mut client = connect(address);
+    assert_eq!(try_register(&mut client, "alice", "hers"), Came::Done);
+    assert_eq!(try_register(&mut client, "bob", "his"), Came::Done);
+    client.ask_in_vain(WHO, b"", Reason::NotAuthenticated);
+    assert_eq!(try_login(&mut client, "alice", "his"), Came::Rejected);
+    client.ask_in_vain(WHO, b"", Reason::NotAuthenticated);
     for (name, password) in [("alice", "hers"), ("bob", "his")] {
-        assert_eq!(try_login(&mut peer, name, password), Came::Done);
-        peer.send(WHO, b"");
-        peer.expect(WHO, name.as_bytes());
+        assert_eq!(try_login(&mut client, name, password), Came::Done);
+        assert_eq!(client.ask(WHO, b""), name.as_bytes());
     }
-    let mut other = Peer::connect(address);
-    other.send(WHO, b"");
-    other.expect_error(WHO, Reason::NotAuthenticated);
-    other.send(HOW_MANY, b"");
-    other.expect(HOW_MANY, b"1");
-    drop(peer);
+    let mut other = connect(address);
+    other.ask_in_vain(WHO, b"", Reason::NotAuthenticated);
+    assert_eq!(other.ask(HOW_MANY, b""), b"1");
+    drop(client);
     until("nobody is logged in", || {
-        other.send(HOW_MANY, b"");
-        (other.next().unwrap().body == b"0").then_some(())
+        (other.ask(HOW_MANY, b"") == b"0").then_some(())
     });
 }
 
@@ -83,16 +78,15 @@ fn a_login_that_is_answered_after_its_connection_leaves_nothing() {
         .start()
         .unwrap();
     let address = server.addresses()[0];
+    // No client: none resets its connection.
     let mut peer = Peer::connect(address);
-    peer.send(codes::LOGIN, &crate::support::login("alice", "hers"));
+    peer.send(codes::LOGIN, &body_of(&login("alice", "hers")));
     enters.recv_timeout(DEADLINE).unwrap();
-    let mut other = Peer::connect(address);
-    other.send(HOW_MANY, b"");
-    other.expect(HOW_MANY, b"1");
+    let mut other = connect(address);
+    assert_eq!(other.ask(HOW_MANY, b""), b"1");
     peer.reset();
     until("the connection is gone", || {
-        other.send(HOW_MANY, b"");
-        (other.next().unwrap().body == b"0").then_some(())
+        (other.ask(HOW_MANY, b"") == b"0").then_some(())
     });
     go_on.send(()).unwrap();
     let late = || {
@@ -100,10 +94,9 @@ fn a_login_that_is_answered_after_its_connection_leaves_nothing() {
         server.wait().unwrap()[0].late_replies
     };
     // Behind the late one, and through the same thread.
-    other.send(codes::LOGIN, &crate::support::login("alice", "hers"));
+    other.send_message(&login("alice", "hers")).unwrap();
     go_on.send(()).unwrap();
-    other.expect_error(codes::LOGIN, Reason::Rejected);
-    other.send(HOW_MANY, b"");
-    other.expect(HOW_MANY, b"0");
+    refused(other.reply(), Reason::Rejected);
+    assert_eq!(other.ask(HOW_MANY, b""), b"0");
     assert_eq!(late(), 1);
 }

@@ -5,13 +5,14 @@ use std::num::NonZeroU16;
 use std::path::PathBuf;
 
 use corelane::Config;
+use corelane::client::{Answer, Client, ClientError, Reply};
 use corelane::config::ShardCount;
 use corelane::protocol::messages::{LoggedIn, Login, Register, Registered};
-use corelane::protocol::{ErrorBody, Message, Reason, Secret, codes};
+use corelane::protocol::{Message, Reason, Secret, codes};
 use tempfile::TempDir;
 
-use crate::peer::{Frame, Peer};
 use crate::program::{self, Program};
+use crate::user::{User as _, connect};
 
 /// A folder, with or without a file of accounts in it.
 pub(crate) struct Site {
@@ -51,21 +52,19 @@ pub(crate) fn body_of<M: Message>(message: &M) -> Vec<u8> {
     frame.split_off(corelane::protocol::HEADER_BYTES)
 }
 
-/// The body of a REGISTER.
-pub(crate) fn register(username: &str, password: &str) -> Vec<u8> {
-    body_of(&Register {
+pub(crate) fn register<'a>(username: &'a str, password: &str) -> Register<'a> {
+    Register {
         kind: KIND,
         username,
         password: Secret::new(password).unwrap(),
-    })
+    }
 }
 
-/// The body of a LOGIN.
-pub(crate) fn login(username: &str, password: &str) -> Vec<u8> {
-    body_of(&Login {
+pub(crate) fn login<'a>(username: &'a str, password: &str) -> Login<'a> {
+    Login {
         username,
         password: Secret::new(password).unwrap(),
-    })
+    }
 }
 
 /// What came of a request.
@@ -76,68 +75,50 @@ pub(crate) enum Came {
     Overloaded,
 }
 
-/// What a reply to a REGISTER or LOGIN of this name says.
+/// What the answer to a REGISTER or LOGIN of this name says.
 #[track_caller]
-pub(crate) fn meaning(reply: &Frame, username: &str) -> Came {
-    match reply.code {
-        codes::REGISTER => {
+pub(crate) fn meaning(answer: Result<Reply, ClientError>, username: &str) -> Came {
+    let password = ();
+    match answer {
+        Ok(reply) if reply.code == codes::LOGIN => {
+            let expected = LoggedIn { username, password };
+            assert_eq!(reply.message::<LoggedIn<'_>>().unwrap(), expected);
+            Came::Done
+        }
+        Ok(reply) => {
             let expected = Registered {
                 kind: KIND,
                 username,
-                password: (),
+                password,
             };
-            assert_eq!(reply.body, body_of(&expected));
+            assert_eq!(reply.message::<Registered<'_>>().unwrap(), expected);
             Came::Done
         }
-        codes::LOGIN => {
-            let expected = LoggedIn {
-                username,
-                password: (),
-            };
-            assert_eq!(reply.body, body_of(&expected));
-            Came::Done
-        }
-        codes::ERROR => {
-            let error = ErrorBody::parse(&reply.body).unwrap();
-            match Reason::from_number(error.reason) {
-                Some(Reason::Rejected) => Came::Rejected,
-                Some(Reason::Overloaded) => Came::Overloaded,
-                _ => panic!("{error:?}"),
-            }
-        }
-        _ => panic!("{reply:?}"),
+        Err(error) => match error.reason() {
+            Some(Reason::Rejected) => Came::Rejected,
+            Some(Reason::Overloaded) => Came::Overloaded,
+            _ => panic!("{error}"),
+        },
     }
 }
 
-/// Registers, once there is room for it.
 #[track_caller]
-pub(crate) fn try_register(peer: &mut Peer, username: &str, password: &str) -> Came {
-    ask(
-        peer,
-        codes::REGISTER,
-        &register(username, password),
-        username,
-    )
-}
-
-/// Logs in, once there is room for it.
-#[track_caller]
-pub(crate) fn try_login(peer: &mut Peer, username: &str, password: &str) -> Came {
-    ask(peer, codes::LOGIN, &login(username, password), username)
+pub(crate) fn try_register(client: &mut Client, username: &str, password: &str) -> Came {
+    let answer = client.call(&register(username, password));
+    meaning(answer.map(Answer::into_reply), username)
 }
 
 #[track_caller]
-fn ask(peer: &mut Peer, code: u16, body: &[u8], username: &str) -> Came {
-    peer.send(code, body);
-    let reply = peer.next().expect("a reply comes, not the end");
-    meaning(&reply, username)
+pub(crate) fn try_login(client: &mut Client, username: &str, password: &str) -> Came {
+    let answer = client.call(&login(username, password));
+    meaning(answer.map(Answer::into_reply), username)
 }
 
 /// Connections that both of two shards have some of.
-pub(crate) fn peers_on_two_shards(address: SocketAddr) -> Vec<Peer> {
-    let mut peers: Vec<_> = (0..8).map(|_| Peer::connect(address)).collect();
-    peers.iter_mut().for_each(Peer::ping);
-    peers
+pub(crate) fn clients_on_two_shards(address: SocketAddr) -> Vec<Client> {
+    let mut clients: Vec<_> = (0..8).map(|_| connect(address)).collect();
+    clients.iter_mut().for_each(Client::ping);
+    clients
 }
 
 /// The configuration of a server of one shard in this process.

@@ -1,5 +1,6 @@
 //! Passwords leave no trace in the server's memory once they were used, or refused: all of it is
-//! looked through, by way of /proc/PID/mem.
+//! looked through, by way of /proc/PID/mem. What matters is how the bytes come, so that most of them
+//! are no client's.
 //!
 //! A kernel may forbid that. These tests then say so and pass, unless CORELANE_TEST_MEMORY=required.
 
@@ -7,11 +8,13 @@ use std::fs::{self, File};
 use std::io::{BufRead as _, Cursor, ErrorKind};
 use std::os::unix::fs::FileExt as _;
 
-use corelane::protocol::codes;
+use corelane::protocol::messages::{LoggedIn, Registered};
+use corelane::protocol::{Reason, codes};
 
 use crate::peer::{Peer, frame, header};
 use crate::program::{self, Program};
-use crate::support::{Came, login, meaning, register, try_login, try_register};
+use crate::support::{Came, KIND, body_of, login, meaning, register, try_login, try_register};
+use crate::user::{connect, refused};
 use crate::waiting::until;
 
 const PAGE_BYTES: u64 = 4096;
@@ -145,6 +148,33 @@ fn cut<'a>(bytes: &'a [u8], places: &[usize]) -> Vec<&'a [u8]> {
         .collect()
 }
 
+fn register_frame(username: &str, password: &str) -> Vec<u8> {
+    frame(codes::REGISTER, &body_of(&register(username, password)))
+}
+
+fn login_frame(username: &str, password: &str) -> Vec<u8> {
+    frame(codes::LOGIN, &body_of(&login(username, password)))
+}
+
+#[track_caller]
+fn expect_registered(peer: &mut Peer, username: &str) {
+    let reply = Registered {
+        kind: KIND,
+        username,
+        password: (),
+    };
+    peer.expect(codes::REGISTER, &body_of(&reply));
+}
+
+#[track_caller]
+fn expect_logged_in(peer: &mut Peer, username: &str) {
+    let reply = LoggedIn {
+        username,
+        password: (),
+    };
+    peer.expect(codes::LOGIN, &body_of(&reply));
+}
+
 /// What is not secret is found: the tests below can fail.
 #[test]
 fn a_text_that_is_not_secret_is_found() {
@@ -176,21 +206,22 @@ fn however_the_frame_is_cut_its_password_is_nowhere_after_the_reply() {
     ];
     for (number, places) in cuts.into_iter().enumerate() {
         let (name, password) = (format!("name {number}"), passwords.next());
-        let request = frame(codes::REGISTER, &register(&name, &password));
+        let request = register_frame(&name, &password);
         send_in_parts(&server, &mut peer, &cut(&request, places));
-        assert_eq!(meaning(&peer.next().unwrap(), &name), Came::Done);
-        let request = frame(codes::LOGIN, &login(&name, &password));
+        expect_registered(&mut peer, &name);
+        let request = login_frame(&name, &password);
         let places: Vec<_> = places
             .iter()
             .copied()
             .filter(|&at| at < request.len())
             .collect();
         send_in_parts(&server, &mut peer, &cut(&request, &places));
-        assert_eq!(meaning(&peer.next().unwrap(), &name), Came::Done);
+        expect_logged_in(&mut peer, &name);
         passwords.expect_nowhere(&server, &format!("cut at {places:?}"));
     }
+    let mut client = connect(server.address());
     assert_eq!(
-        try_login(&mut peer, "name 0", &passwords.next()),
+        try_login(&mut client, "name 0", &passwords.next()),
         Came::Rejected
     );
     passwords.expect_nowhere(&server, "a wrong password");
@@ -203,18 +234,18 @@ fn what_waits_behind_a_handler_leaves_nothing() {
     let mut peer = Peer::connect(server.address());
     let password = passwords.next();
     let mut bytes = frame(codes::ECHO, &[7; 3000]);
-    bytes.extend(frame(codes::REGISTER, &register("alice", &password)));
+    bytes.extend(register_frame("alice", &password));
     for _ in 0..3 {
-        bytes.extend(frame(codes::LOGIN, &login("alice", &password)));
+        bytes.extend(login_frame("alice", &password));
         bytes.extend(frame(codes::ECHO, b"between"));
     }
     // And one that waits in two parts.
     let middle = bytes.len() - 15 - 30;
     send_in_parts(&server, &mut peer, &cut(&bytes, &[middle]));
     peer.expect(codes::ECHO, &[7; 3000]);
-    assert_eq!(meaning(&peer.next().unwrap(), "alice"), Came::Done);
+    expect_registered(&mut peer, "alice");
     for _ in 0..3 {
-        assert_eq!(meaning(&peer.next().unwrap(), "alice"), Came::Done);
+        expect_logged_in(&mut peer, "alice");
         peer.expect(codes::ECHO, b"between");
     }
     passwords.expect_nowhere(&server, "many at once");
@@ -224,31 +255,32 @@ fn what_waits_behind_a_handler_leaves_nothing() {
 fn what_is_turned_away_leaves_nothing() {
     let server = serve(&["accounts.hash_queue=1", "limits.max_bad_frames=100"]);
     let mut passwords = Passwords::new();
-    let mut peers: Vec<_> = (0..12).map(|_| Peer::connect(server.address())).collect();
-    for peer in &mut peers {
-        peer.send(codes::LOGIN, &login("alice", &passwords.next()));
+    let mut clients: Vec<_> = (0..12).map(|_| connect(server.address())).collect();
+    for client in &mut clients {
+        let login = login("alice", &passwords.next());
+        client.send_message(&login).unwrap();
     }
-    let came = peers
+    let came = clients
         .iter_mut()
-        .map(|peer| meaning(&peer.next().unwrap(), "alice"));
+        .map(|client| meaning(client.reply(), "alice"));
     let overloaded = came.filter(|&came| came == Came::Overloaded).count();
     assert!(overloaded > 0, "more came at once than are hashed and wait");
     passwords.expect_nowhere(&server, "OVERLOADED");
 
     let mut peer = Peer::connect(server.address());
-    let mut request = frame(codes::REGISTER, &register("alice", &passwords.next()));
+    let mut request = register_frame("alice", &passwords.next());
     request[7] ^= 1;
     for places in [&[][..], &[80]] {
         send_in_parts(&server, &mut peer, &cut(&request, places));
-        let text = peer.expect_error(codes::REGISTER, corelane::protocol::Reason::BadChecksum);
+        let text = peer.expect_error(codes::REGISTER, Reason::BadChecksum);
         passwords.expect_nowhere(&server, &text);
     }
-    let body = register("", &passwords.next());
+    let body = body_of(&register("", &passwords.next()));
     peer.send(codes::REGISTER, &body);
-    let text = peer.expect_error(codes::REGISTER, corelane::protocol::Reason::BadBody);
+    let text = peer.expect_error(codes::REGISTER, Reason::BadBody);
     passwords.expect_nowhere(&server, &text);
     peer.send(codes::REGISTER, &body[..99]);
-    let text = peer.expect_error(codes::REGISTER, corelane::protocol::Reason::BadBody);
+    let text = peer.expect_error(codes::REGISTER, Reason::BadBody);
     passwords.expect_nowhere(&server, &text);
 }
 
@@ -256,9 +288,9 @@ fn what_is_turned_away_leaves_nothing() {
 fn where_there_are_no_accounts_nothing_stays_either() {
     let server = program::serve(&["accounts.store=off"]);
     let mut passwords = Passwords::new();
-    let mut peer = Peer::connect(server.address());
-    peer.send(codes::LOGIN, &login("alice", &passwords.next()));
-    let text = peer.expect_error(codes::LOGIN, corelane::protocol::Reason::UnknownCode);
+    let mut client = connect(server.address());
+    let outcome = client.call(&login("alice", &passwords.next()));
+    let text = refused(outcome, Reason::UnknownCode);
     passwords.expect_nowhere(&server, &text);
 }
 
@@ -266,8 +298,7 @@ fn where_there_are_no_accounts_nothing_stays_either() {
 fn a_connection_that_ends_leaves_nothing() {
     let server = serve(&[]);
     let mut passwords = Passwords::new();
-    let request =
-        |passwords: &mut Passwords| frame(codes::REGISTER, &register("alice", &passwords.next()));
+    let request = |passwords: &mut Passwords| register_frame("alice", &passwords.next());
     // In the middle of its password, in good order and with a reset.
     let whole = request(&mut passwords);
     let mut shut = Peer::connect(server.address());
@@ -282,14 +313,14 @@ fn a_connection_that_ends_leaves_nothing() {
     let bad = [header(7, 1, 0), request(&mut passwords)].concat();
     let later = request(&mut passwords);
     send_in_parts(&server, &mut ended, &[&bad, &later]);
-    ended.expect_error(codes::ECHO, corelane::protocol::Reason::BadLength);
+    ended.expect_error(codes::ECHO, Reason::BadLength);
     until("the memory is clean", || {
         let left = places(&server, passwords.text.as_bytes());
         left.is_none_or(|left| left.is_empty()).then_some(())
     });
-    let mut peer = Peer::connect(server.address());
+    let mut client = connect(server.address());
     assert_eq!(
-        try_register(&mut peer, "alice", &passwords.next()),
+        try_register(&mut client, "alice", &passwords.next()),
         Came::Done
     );
     passwords.expect_nowhere(&server, "connections that have ended");
