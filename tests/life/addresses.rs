@@ -1,4 +1,5 @@
-//! How many connections one address may have, on all shards together.
+//! How many connections one address may have, on all shards together. No clients: they do not choose
+//! the address that they come from.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
 use std::thread;

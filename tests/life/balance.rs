@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::thread;
 
+use corelane::client::Client;
 use corelane::config::Accept;
 use corelane::metrics::Counters;
 use corelane::protocol::codes;
@@ -10,7 +11,7 @@ use corelane::{Config, Server};
 
 use crate::clients::raise_file_limit;
 use crate::support::library::{address_of, builder_with, config};
-use crate::support::peer::Peer;
+use crate::support::user::{User as _, connect};
 
 /// Tells the shard that a connection is on.
 const SHARD: u16 = codes::APPLICATION;
@@ -29,16 +30,15 @@ fn serve(config: Config) -> Server {
 }
 
 /// The shard that serves this connection.
-fn shard_of(peer: &mut Peer) -> usize {
-    peer.send(SHARD, b"");
-    let reply = peer.next().unwrap();
-    u16::from_be_bytes(reply.body.try_into().unwrap()).into()
+fn shard_of(client: &mut Client) -> usize {
+    let shard = client.ask(SHARD, b"");
+    u16::from_be_bytes(shard.try_into().unwrap()).into()
 }
 
-fn per_shard(peers: &mut [Peer]) -> [usize; 2] {
+fn per_shard(clients: &mut [Client]) -> [usize; 2] {
     let mut count = [0; 2];
-    for peer in peers {
-        count[shard_of(peer)] += 1;
+    for client in clients {
+        count[shard_of(client)] += 1;
     }
     count
 }
@@ -62,19 +62,18 @@ fn stopped(server: Server) -> [Counters; 2] {
 fn connections_one_by_one_spread_evenly_and_again_after_one_shard_has_lost_its() {
     let server = serve(config(2));
     let address = address_of(&server);
-    let connect = |_| Peer::connect(address);
-    let mut peers: Vec<Peer> = (0..CONNECTIONS).map(connect).collect();
-    assert_even(per_shard(&mut peers));
+    let mut clients: Vec<Client> = (0..CONNECTIONS).map(|_| connect(address)).collect();
+    assert_even(per_shard(&mut clients));
 
-    let lost: Vec<Peer> = peers.extract_if(.., |peer| shard_of(peer) == 0).collect();
+    let on_first = |client: &mut Client| shard_of(client) == 0;
+    let lost: Vec<Client> = clients.extract_if(.., on_first).collect();
     let replaced = lost.len();
-    for mut peer in lost {
-        peer.shut();
-        peer.expect_end();
+    for client in lost {
+        client.close().unwrap();
     }
-    peers.extend((0..replaced).map(connect));
-    assert_even(per_shard(&mut peers));
-    drop(peers);
+    clients.extend((0..replaced).map(|_| connect(address)));
+    assert_even(per_shard(&mut clients));
+    drop(clients);
     let counters = stopped(server);
     let sum = |of: fn(&Counters) -> u64| counters.iter().map(of).sum::<u64>();
     assert_eq!(sum(|each| each.accepted), (CONNECTIONS + replaced) as u64);
@@ -85,23 +84,23 @@ fn connections_one_by_one_spread_evenly_and_again_after_one_shard_has_lost_its()
 #[test]
 fn a_burst_spreads_evenly() {
     const THREADS: usize = 8;
-    fn connect(address: SocketAddr) -> Vec<Peer> {
+    fn share_of(address: SocketAddr) -> Vec<Client> {
         (0..CONNECTIONS / THREADS)
-            .map(|_| Peer::connect(address))
+            .map(|_| connect(address))
             .collect()
     }
     let server = serve(config(2));
     let address = address_of(&server);
-    let mut peers: Vec<Peer> = thread::scope(|scope| {
+    let mut clients: Vec<Client> = thread::scope(|scope| {
         let threads: Vec<_> = (0..THREADS)
-            .map(|_| scope.spawn(move || connect(address)))
+            .map(|_| scope.spawn(move || share_of(address)))
             .collect();
         threads
             .into_iter()
             .flat_map(|thread| thread.join().unwrap())
             .collect()
     });
-    assert_even(per_shard(&mut peers));
+    assert_even(per_shard(&mut clients));
 }
 
 #[test]
@@ -109,10 +108,10 @@ fn local_connections_stay_where_the_kernel_put_them() {
     let mut config = config(2);
     config.shards.accept = Accept::Local;
     let server = serve(config);
-    let mut peers: Vec<Peer> = (0..CONNECTIONS)
-        .map(|_| Peer::connect(address_of(&server)))
+    let mut clients: Vec<Client> = (0..CONNECTIONS)
+        .map(|_| connect(address_of(&server)))
         .collect();
-    let count = per_shard(&mut peers);
+    let count = per_shard(&mut clients);
     let counters = stopped(server);
     for (count, counters) in count.into_iter().zip(counters) {
         assert!(count > 0, "the kernel spreads by a hash");

@@ -45,7 +45,7 @@ fn lines(log: &str) -> Vec<Line> {
         .collect()
 }
 
-/// Ends a connection of each cause that a client can bring about. They come from addresses of
+/// Ends a connection of each cause that a peer can bring about. They come from addresses of
 /// their own, so that one a time fits the limit of an address.
 fn end_in_every_way(address: SocketAddr) -> BTreeMap<&'static str, SocketAddr> {
     let mut peers = BTreeMap::new();
@@ -165,6 +165,7 @@ fn what_a_handler_is_to_blame_for_is_logged_as_well() {
         .start()
         .unwrap();
     let mut peers = Vec::new();
+    // No clients: the log names the ports that they have.
     for (code, cause) in [(PANICS, "handler_panic"), (FAILS, "handler_failed")] {
         let mut peer = Peer::connect(address_of(&server));
         peers.push((cause, local(&peer)));

@@ -4,13 +4,14 @@ use std::net::SocketAddr;
 use std::thread;
 
 use crate::clients::{connect_from, loopback};
-use crate::support::peer::Peer;
 use crate::support::program::serve;
+use crate::support::user::{User as _, connect};
 use crate::support::waiting::until;
 
 const THREADS: u8 = 4;
 
-/// Opens and closes so many connections, from one address.
+/// Opens and closes so many connections, from one address. No clients: they would close in good order,
+/// and run out of ports.
 fn churn(source: u8, address: SocketAddr, connections: usize) {
     for number in 0..connections {
         let mut peer = connect_from(loopback(source), address);
@@ -60,5 +61,5 @@ fn a_hundred_thousand_connections_leave_nothing_behind() {
         grown_bytes <= 2 << 20,
         "{grown_bytes} bytes more than before, which was {before_bytes}"
     );
-    Peer::connect(server.address()).ping();
+    connect(server.address()).ping();
 }

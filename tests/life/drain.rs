@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use corelane::client::Client;
 use corelane::metrics::{CloseCause, Counters};
 use corelane::protocol::{Decoded, Decoder, codes};
 use corelane::{Reply, glommio};
@@ -18,6 +19,7 @@ use crate::support::library::{address_of, builder_with, config};
 use crate::support::peer::{Peer, frame};
 use crate::support::program::{Program, serve};
 use crate::support::seed;
+use crate::support::user::{User as _, connect};
 use crate::support::waiting::until;
 
 /// Answers after a while.
@@ -33,7 +35,8 @@ struct Told {
 }
 
 /// Sends requests without end until GOAWAY comes, and reads to the end of the stream. Asserts that
-/// each request has got its reply, in order.
+/// each request has got its reply, in order. No client: it may see the end before it has taken the
+/// GOAWAY, and send nothing more.
 fn converse(address: SocketAddr, requests: &[u16], mut rng: Rng, progress: &AtomicU64) -> Told {
     let mut peer = Peer::connect(address);
     let mut open = VecDeque::new();
@@ -115,11 +118,6 @@ pub(crate) fn until_refused(address: SocketAddr) {
     });
 }
 
-#[track_caller]
-fn expect_goaway(peer: &mut Peer, left_ms: u32) {
-    peer.expect(codes::GOAWAY, &left_ms.to_be_bytes());
-}
-
 #[test]
 fn every_request_is_answered_also_by_handlers_that_take_a_while() {
     let mut config = config(2);
@@ -163,7 +161,7 @@ fn quit_answers_everybody_refuses_newcomers_and_ends_with_status_0() {
     assert!(all.iter().all(|told| told.goaway_ms == Some(3_600_000)));
     until_refused(address);
     slow.send_bytes(&request[15..]);
-    expect_goaway(&mut slow, 3_600_000);
+    slow.expect(codes::GOAWAY, &3_600_000_u32.to_be_bytes());
     slow.expect(codes::ECHO, b"the second half is to come");
     slow.expect_end();
     drop(slow);
@@ -175,15 +173,15 @@ fn quit_answers_everybody_refuses_newcomers_and_ends_with_status_0() {
 #[test]
 fn idle_connections_do_not_hold_a_drain_up() {
     let server = serve(&["shards.count=2", "timeouts.drain_ms=3600000"]);
-    let mut peers: Vec<Peer> = (0..20).map(|_| Peer::connect(server.address())).collect();
+    let mut clients: Vec<Client> = (0..20).map(|_| connect(server.address())).collect();
     // Half of them never said anything.
-    peers.iter_mut().skip(10).for_each(Peer::ping);
+    clients.iter_mut().skip(10).for_each(Client::ping);
     server.signal(Signal::QUIT);
-    for peer in &mut peers {
-        expect_goaway(peer, 3_600_000);
-        peer.expect_end();
+    for client in &mut clients {
+        client.expect_push(codes::GOAWAY, &3_600_000_u32.to_be_bytes());
+        client.expect_end();
     }
-    drop(peers);
+    drop(clients);
     assert_eq!(server.ended().status, Some(0));
 }
 
@@ -197,17 +195,18 @@ fn an_idle_server_drains_at_once() {
 #[test]
 fn silent_servers_drain_without_a_word() {
     let server = serve(&["protocol.errors=silent", "timeouts.drain_ms=3600000"]);
-    let mut peer = Peer::connect(server.address());
-    peer.echo(b"before");
+    let mut client = connect(server.address());
+    client.echo(b"before");
     server.signal(Signal::QUIT);
     server.wait_for_log("draining");
-    peer.echo(b"meanwhile");
-    peer.expect_end();
-    drop(peer);
+    client.echo(b"meanwhile");
+    client.expect_end();
+    drop(client);
     assert_eq!(server.ended().status, Some(0));
 }
 
-/// One that goes on whatever it is told, until its connection fails.
+/// One that goes on whatever it is told, until its connection fails. No client: it sends once more
+/// though it may have seen the end.
 fn go_on(address: SocketAddr) -> thread::JoinHandle<u64> {
     let mut peer = Peer::connect(address);
     peer.ping();

@@ -5,18 +5,21 @@ use std::net::Shutdown;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
+use corelane::client::Client;
 use corelane::protocol::codes;
 
 use crate::clients::SetOnDrop;
 use crate::support::library::{address_of, builder, stopped};
 use crate::support::peer::{Peer, frame};
+use crate::support::user::{User as _, connect};
 
 #[test]
 fn who_pipelines_without_end_leaves_the_others_their_turn() {
     let server = builder().start().unwrap();
+    // No client: it never waits for a reply.
     let mut greedy = Peer::connect(address_of(&server));
     let mut sender = greedy.sender();
-    let mut others: Vec<Peer> = (0..8).map(|_| Peer::connect(address_of(&server))).collect();
+    let mut others: Vec<Client> = (0..8).map(|_| connect(address_of(&server))).collect();
     let done = AtomicBool::new(false);
     let (sent, answered) = (AtomicU64::new(0), AtomicU64::new(0));
     thread::scope(|scope| {

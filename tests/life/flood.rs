@@ -1,4 +1,4 @@
-//! More frames than may come.
+//! More frames than may come. No clients: the frames come in one piece.
 
 use std::thread::sleep;
 use std::time::Duration;

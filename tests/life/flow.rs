@@ -6,11 +6,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use corelane::client::Client;
 use corelane::protocol::codes;
 
 use crate::clients::{SetOnDrop, connect_narrow, raise_file_limit};
-use crate::support::peer::{Peer, frame};
+use crate::support::peer::frame;
 use crate::support::program::serve;
+use crate::support::user::{User as _, connect};
 use crate::support::waiting::until_still;
 
 const HOARDERS: usize = 500;
@@ -51,7 +53,7 @@ impl Hoarder {
 }
 
 /// The 99th percentile of the guests' round trips.
-fn p99(guests: &mut [Peer]) -> Duration {
+fn p99(guests: &mut [Client]) -> Duration {
     const ROUNDS: usize = 40;
     let mut took = Vec::with_capacity(ROUNDS * guests.len());
     for round in 0..ROUNDS {
@@ -80,7 +82,7 @@ fn five_hundred_that_never_read_slow_nobody_down_and_hold_what_they_may() {
         "log.stats_seconds=0",
     ]);
     let address = server.address();
-    let mut guests: Vec<Peer> = (0..GUESTS).map(|_| Peer::connect(address)).collect();
+    let mut guests: Vec<Client> = (0..GUESTS).map(|_| connect(address)).collect();
     let alone = (0..3).map(|_| p99(&mut guests)).max().unwrap();
     let resident_bytes = server.resident_bytes();
 
@@ -128,6 +130,6 @@ fn five_hundred_that_never_read_slow_nobody_down_and_hold_what_they_may() {
             grown_bytes <= allowed_bytes,
             "{grown_bytes} bytes for what may be {allowed_bytes}"
         );
-        guests.iter_mut().for_each(Peer::ping);
+        guests.iter_mut().for_each(Client::ping);
     });
 }

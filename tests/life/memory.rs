@@ -8,18 +8,19 @@ use corelane::protocol::codes;
 use crate::clients::has_news;
 use crate::support::peer::{Peer, frame};
 use crate::support::program::serve;
+use crate::support::user::{User as _, connect};
 
 #[test]
 fn newcomers_wait_while_connections_hold_all_the_memory_that_they_may() {
     const MEMORY_BYTES: usize = 1 << 20;
     let server = serve(&["limits.memory_bytes=1048576"]);
     let address = server.address();
-    let mut guest = Peer::connect(address);
+    let mut guest = connect(address);
     guest.ping();
 
     let body = vec![7; 28_000];
     let request = frame(codes::ECHO, &body);
-    // The server has to keep it until the last byte comes.
+    // The server has to keep it until the last byte comes, which no client leaves out.
     let (held, last) = request.split_at(request.len() - 1);
     let mut holders = Vec::new();
     let within = loop {
@@ -56,7 +57,7 @@ fn newcomers_wait_while_connections_hold_all_the_memory_that_they_may() {
         peer.expect(codes::ECHO, &body);
     }
     holders.iter_mut().for_each(Peer::ping);
-    Peer::connect(address).ping();
+    connect(address).ping();
 }
 
 /// Whether the server says something within a while that is long for it. That it will not can't be

@@ -1,5 +1,5 @@
 //! Slots and descriptors that are used again and again, while replies for those who had them before
-//! are still to come.
+//! are still to come. Whoever leaves is no client where it resets its connection.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use corelane::client::Client;
 use corelane::protocol::codes;
 use corelane::{Reply, Server, glommio};
 
@@ -14,6 +15,7 @@ use crate::support::gate::{self, Passing};
 use crate::support::library::{address_of, builder_with, config, stopped};
 use crate::support::peer::Peer;
 use crate::support::seed;
+use crate::support::user::{User as _, connect};
 
 /// Answers later.
 const LATER: u16 = codes::APPLICATION;
@@ -132,14 +134,14 @@ fn who_comes_and_goes_at_once_gets_no_reply_but_its_own() {
 /// Has a connection in every slot, so that all who were there before are gone, and then has each
 /// wait for a reply that takes longer than all of theirs. Gives back how many slots there are.
 fn occupy_all_slots(address: SocketAddr) -> u64 {
-    let mut peers: Vec<Peer> = (0..SLOTS).map(|_| Peer::connect(address)).collect();
-    peers.iter_mut().for_each(Peer::ping);
+    let mut clients: Vec<Client> = (0..SLOTS).map(|_| connect(address)).collect();
+    clients.iter_mut().for_each(Client::ping);
     let request = 60_000u16.to_be_bytes();
-    for peer in &mut peers {
-        peer.send(LATER, &request);
+    for client in &mut clients {
+        client.send(LATER, &request).unwrap();
     }
-    for peer in &mut peers {
-        peer.expect(LATER, &request);
+    for client in &mut clients {
+        client.expect(LATER, &request);
     }
     SLOTS.into()
 }

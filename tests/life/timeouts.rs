@@ -5,14 +5,32 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
+use corelane::client::{Client, ClientError};
 use corelane::protocol::{Reason, codes};
 
 use crate::clients::{SetOnDrop, connect_narrow, has_news, raise_file_limit, send_until_it_fails};
 use crate::support::peer::{Peer, frame};
 use crate::support::program::serve;
+use crate::support::user::{User as _, connect};
 use crate::support::waiting::{DEADLINE, until};
 
-/// Asserts that the server says why it ends the connection, and ends it in good order.
+/// Asserts that the server says that it ends the connection for a time-out, and ends it in good order.
+/// Gives back its text.
+#[track_caller]
+fn expect_dismissal(client: &mut Client) -> String {
+    assert_eq!(client.push().unwrap().code, codes::ERROR);
+    match client.push() {
+        Err(ClientError::Dismissed(refusal)) => {
+            assert_eq!(refusal.reason(), Some(Reason::TimedOut), "{refusal}");
+            // It answers no frame.
+            assert_eq!(refusal.answered, codes::ERROR, "{refusal}");
+            refusal.text
+        }
+        other => panic!("the end was to come, not {other:?}"),
+    }
+}
+
+/// The same of one that is no client: it sends half a frame.
 #[track_caller]
 fn expect_timed_out(peer: &mut Peer) -> String {
     let text = peer.expect_error(codes::ERROR, Reason::TimedOut);
@@ -24,8 +42,8 @@ fn expect_timed_out(peer: &mut Peer) -> String {
 fn who_never_says_anything_is_told_and_closed() {
     let server = serve(&["timeouts.first_frame_ms=300", "log.level=debug"]);
     let began = Instant::now();
-    let mut silent = Peer::connect(server.address());
-    let text = expect_timed_out(&mut silent);
+    let mut silent = connect(server.address());
+    let text = expect_dismissal(&mut silent);
     assert!(began.elapsed() >= Duration::from_millis(300), "too early");
     assert!(text.contains("no whole frame came in time"), "{text}");
     drop(silent);
@@ -35,37 +53,37 @@ fn who_never_says_anything_is_told_and_closed() {
 #[test]
 fn who_falls_silent_is_told_and_closed() {
     let server = serve(&["timeouts.idle_ms=500", "log.level=debug"]);
-    let mut peer = Peer::connect(server.address());
+    let mut client = connect(server.address());
     for _ in 0..3 {
-        peer.ping();
+        client.ping();
     }
     let asked_at = Instant::now();
-    peer.echo(b"the last one");
-    let text = expect_timed_out(&mut peer);
+    client.echo(b"the last one");
+    let text = expect_dismissal(&mut client);
     assert!(
         asked_at.elapsed() >= Duration::from_millis(500),
         "too early"
     );
     assert!(text.contains("a PING now and then"), "{text}");
-    drop(peer);
+    drop(client);
     server.wait_for_log("cause=idle");
 }
 
 #[test]
 fn silent_servers_only_close() {
     let server = serve(&["protocol.errors=silent", "timeouts.first_frame_ms=300"]);
-    Peer::connect(server.address()).expect_end();
+    connect(server.address()).expect_end();
 }
 
 #[test]
 fn ping_keeps_a_connection_and_single_bytes_do_not() {
     let server = serve(&["timeouts.idle_ms=2500"]);
-    let mut pinging = Peer::connect(server.address());
+    let mut pinging = connect(server.address());
     let mut dripping = Peer::connect(server.address());
-    let mut silent = Peer::connect(server.address());
-    for peer in [&mut pinging, &mut dripping, &mut silent] {
-        peer.ping();
-    }
+    let mut silent = connect(server.address());
+    pinging.ping();
+    dripping.ping();
+    silent.ping();
     let mut drip = dripping.sender();
     let done = AtomicBool::new(false);
     let drops = AtomicU64::new(0);
@@ -87,7 +105,7 @@ fn ping_keeps_a_connection_and_single_bytes_do_not() {
             }
         });
         let _ends = SetOnDrop(&done);
-        expect_timed_out(&mut silent);
+        expect_dismissal(&mut silent);
         expect_timed_out(&mut dripping);
     });
     assert!(drops.load(Ordering::Relaxed) > 10, "hardly a byte was sent");
@@ -95,7 +113,7 @@ fn ping_keeps_a_connection_and_single_bytes_do_not() {
 }
 
 /// All of its requests have come and are answered at once, so nothing but the progress of what is
-/// queued shows that it lives.
+/// queued shows that it lives. No client: one reads what there is.
 #[test]
 fn who_takes_a_long_reply_slowly_is_not_idle() {
     const FRAMES: u32 = 600;
@@ -150,7 +168,7 @@ fn a_timeout_of_0_is_off() {
         "timeouts.idle_ms=500",
         "log.level=debug",
     ]);
-    expect_timed_out(&mut Peer::connect(server.address()));
+    expect_dismissal(&mut connect(server.address()));
     server.wait_for_log("cause=idle");
 
     let server = serve(&[
@@ -159,13 +177,13 @@ fn a_timeout_of_0_is_off() {
         "timeouts.first_frame_ms=500",
         "log.level=debug",
     ]);
-    let mut quiet = Peer::connect(server.address());
+    let mut quiet = connect(server.address());
     quiet.ping();
     let hoarder = connect_narrow(server.address());
     let sender = hoarder.sender();
     let sending = thread::spawn(move || send_until_it_fails(sender));
     for _ in 0..3 {
-        expect_timed_out(&mut Peer::connect(server.address()));
+        expect_dismissal(&mut connect(server.address()));
     }
     quiet.ping();
     assert!(!sending.is_finished(), "the server has closed it");
@@ -180,7 +198,7 @@ fn a_thousand_that_drip_are_all_closed_and_disturb_nobody() {
     const DRIPPING: usize = 1000;
     raise_file_limit();
     let server = serve(&["timeouts.first_frame_ms=2500", "log.level=debug"]);
-    let mut steady = Peer::connect(server.address());
+    let mut steady = connect(server.address());
     let done = AtomicBool::new(false);
     let pings = AtomicU64::new(0);
     thread::scope(|scope| {

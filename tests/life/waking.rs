@@ -12,8 +12,8 @@ use rustix::process::Signal;
 use crate::drain::until_refused;
 use crate::support::backlogged::Backlogged;
 use crate::support::library::{address_of, builder_with, config};
-use crate::support::peer::Peer;
 use crate::support::program::serve;
+use crate::support::user::{User as _, connect};
 
 /// Longer than a shard without work sleeps in its ring before it parks: nothing tells when it does.
 const UNTIL_IT_PARKS: Duration = Duration::from_millis(5);
@@ -21,7 +21,7 @@ const UNTIL_IT_PARKS: Duration = Duration::from_millis(5);
 #[test]
 fn a_shard_that_sleeps_takes_each_connection_that_it_is_handed() {
     const WHERE: u16 = codes::APPLICATION;
-    const PEERS: usize = 100;
+    const CLIENTS: usize = 100;
     let server = builder_with(config(2))
         .handler(WHERE, |(), context, _body| {
             let shard = context.connection().shard();
@@ -31,19 +31,20 @@ fn a_shard_that_sleeps_takes_each_connection_that_it_is_handed() {
         .unwrap();
     // Those on shard 0 stay and those on shard 1 go: soon whoever arrives at 0 is handed to 1.
     let mut stay = Vec::new();
-    for _ in 0..PEERS {
+    for _ in 0..CLIENTS {
         sleep(UNTIL_IT_PARKS);
-        let mut peer = Peer::connect(address_of(&server));
-        peer.send(WHERE, b"");
-        let reply = peer.next().expect("it is served");
-        if reply.body == [0] {
-            stay.push(peer);
+        let mut client = connect(address_of(&server));
+        if client.ask(WHERE, b"") == [0] {
+            stay.push(client);
         }
     }
     drop(stay);
     server.handle().stop();
     let taken_over = server.wait().unwrap()[1].taken_over;
-    assert!(taken_over >= 10, "{taken_over} of {PEERS} were handed over");
+    assert!(
+        taken_over >= 10,
+        "{taken_over} of {CLIENTS} were handed over"
+    );
 }
 
 #[test]
