@@ -3,12 +3,13 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
+use corelane::client::Client;
 use corelane::protocol::Reason;
 use corelane::{Local, Reply, RunError, Server};
 
 use crate::club::{stopped, sum};
 use crate::support::library::{address_of, config};
-use crate::support::peer::Peer;
+use crate::support::user::{User as _, connect};
 
 const SUM: u16 = 1000;
 const ADD_EVERYWHERE: u16 = 1001;
@@ -78,14 +79,12 @@ fn server(shards: u16) -> Server {
 #[test]
 fn functions_run_on_every_shard_and_are_answered() {
     let server = server(3);
-    let mut peer = Peer::connect(address_of(&server));
+    let mut client = connect(address_of(&server));
     let mut total = 0_u64;
     for number in 1..=20_u8 {
-        peer.send(ADD_EVERYWHERE, &[number]);
-        peer.expect(ADD_EVERYWHERE, b"");
-        peer.send(SUM, b"");
+        assert_eq!(client.ask(ADD_EVERYWHERE, &[number]), b"");
         total += u64::from(number);
-        peer.expect(SUM, &total.to_be_bytes().repeat(3));
+        assert_eq!(client.ask(SUM, b""), total.to_be_bytes().repeat(3));
     }
     let counters = stopped(server);
     assert_eq!(sum(&counters, |c| c.runs), 20 * 6);
@@ -94,13 +93,11 @@ fn functions_run_on_every_shard_and_are_answered() {
 #[test]
 fn a_panic_there_is_an_answer_here_and_hurts_nobody() {
     let server = server(2);
-    let mut peer = Peer::connect(address_of(&server));
+    let mut client = connect(address_of(&server));
     for shard in [0, 1] {
-        peer.send(PANIC_THERE, &[shard]);
-        peer.expect(PANIC_THERE, b"it panicked");
+        assert_eq!(client.ask(PANIC_THERE, &[shard]), b"it panicked");
     }
-    peer.send(NOWHERE, b"");
-    peer.expect(NOWHERE, b"Err(Gone) Err(Gone)");
+    assert_eq!(client.ask(NOWHERE, b""), b"Err(Gone) Err(Gone)");
     let counters = stopped(server);
     assert!(counters.iter().all(|c| c.run_panics == 1));
     assert_eq!(sum(&counters, |c| c.handler_panics), 0);
@@ -109,17 +106,16 @@ fn a_panic_there_is_an_answer_here_and_hurts_nobody() {
 /// Answers wake whoever awaits them, wherever its shard sleeps.
 #[test]
 fn many_wait_for_answers_at_once() {
-    const PEERS: u8 = 50;
+    const CLIENTS: u8 = 50;
     let server = server(2);
-    let mut peers: Vec<Peer> = (0..PEERS)
-        .map(|_| Peer::connect(address_of(&server)))
-        .collect();
+    let mut clients: Vec<Client> = (0..CLIENTS).map(|_| connect(address_of(&server))).collect();
     for round in 0..20 {
-        for (number, peer) in (0..PEERS).zip(&mut peers) {
-            peer.send(ECHO_THERE, &[number % 2, number, round]);
+        for (number, client) in (0..CLIENTS).zip(&mut clients) {
+            let body = [number % 2, number, round];
+            client.send(ECHO_THERE, &body).unwrap();
         }
-        for (number, peer) in (0..PEERS).zip(&mut peers) {
-            peer.expect(ECHO_THERE, &[number % 2, number, round]);
+        for (number, client) in (0..CLIENTS).zip(&mut clients) {
+            client.expect(ECHO_THERE, &[number % 2, number, round]);
         }
     }
 }

@@ -3,13 +3,14 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
+use corelane::client::Client;
 use corelane::metrics::Counters;
 use corelane::protocol::{Reason, codes};
 use corelane::{Config, ConnectionId, Context, Local, Reply, Server, ServerBuilder, apps};
 
 use crate::support::library::{address_of, config};
-use crate::support::peer::Peer;
-use crate::support::waiting::until;
+use crate::support::user::User as _;
+use crate::support::waiting::{DEADLINE, until};
 
 /// Answers the shard's number, one byte.
 pub(crate) const WHERE: u16 = 1000;
@@ -75,7 +76,7 @@ pub(crate) fn start() -> (Server, Members) {
 
 /// Somebody who is connected, and which number they have among the members.
 pub(crate) struct Member {
-    pub(crate) peer: Peer,
+    pub(crate) client: Client,
     pub(crate) number: u8,
     pub(crate) shard: usize,
 }
@@ -83,16 +84,11 @@ pub(crate) struct Member {
 impl Member {
     /// Connects, with nobody else doing so at the same time.
     pub(crate) fn join(address: SocketAddr, members: &Members) -> Member {
-        Member::over(Peer::connect(address), members)
-    }
-
-    pub(crate) fn over(mut peer: Peer, members: &Members) -> Member {
-        peer.send(WHERE, b"");
-        let shard = usize::from(peer.next().unwrap().body[0]);
-        let number = u8::try_from(members.lock().unwrap().len() - 1).unwrap();
+        let mut client = connect_for(NEWS, address);
+        let shard = usize::from(client.ask(WHERE, b"")[0]);
         Member {
-            peer,
-            number,
+            client,
+            number: latest(members),
             shard,
         }
     }
@@ -106,8 +102,27 @@ impl Member {
     }
 
     pub(crate) fn push(&mut self, to: u8, text: &[u8]) {
-        self.peer.send(PUSH, &[&[to], text].concat());
+        self.client.tell(PUSH, &[&[to], text].concat()).unwrap();
     }
+
+    /// Asserts that a PING comes back, and that nothing was pushed that was not taken.
+    #[track_caller]
+    pub(crate) fn ping(&mut self) {
+        self.client.ping();
+        assert_eq!(self.client.try_push(), None);
+    }
+}
+
+/// Connects a client to which frames of this code are pushes.
+#[track_caller]
+pub(crate) fn connect_for(code: u16, address: SocketAddr) -> Client {
+    let options = Client::options().timeout(DEADLINE).push_code(code);
+    options.connect(address).unwrap()
+}
+
+/// Which number the one has who was let in last.
+pub(crate) fn latest(members: &Members) -> u8 {
+    u8::try_from(members.lock().unwrap().len() - 1).unwrap()
 }
 
 /// Stops a server and gives back what its shards have counted together, by what `count` reads.

@@ -6,6 +6,7 @@ use corelane::{PushError, RunError};
 
 use crate::club::{Member, NEWS, State, start, stopped, sum};
 use crate::support::library::address_of;
+use crate::support::user::User as _;
 use crate::support::waiting::until;
 
 #[test]
@@ -40,8 +41,8 @@ fn threads_push_to_connections_in_their_order() {
     for receiver in &mut receivers {
         let mut next = [0_u16; THREADS as usize];
         for _ in 0..500 * usize::from(THREADS) {
-            let frame = receiver.peer.next().unwrap();
-            let [thread, high, low] = frame.body.try_into().unwrap();
+            let push = receiver.client.push().unwrap();
+            let [thread, high, low] = push.body.try_into().unwrap();
             let next = &mut next[usize::from(thread)];
             assert_eq!(u16::from_be_bytes([high, low]), *next, "of thread {thread}");
             *next += 1;
@@ -60,8 +61,8 @@ fn a_broadcast_from_outside_reaches_everybody() {
         .collect();
     server.handle().broadcast(NEWS, b"from outside").unwrap();
     for member in &mut all {
-        member.peer.expect(NEWS, b"from outside");
-        member.peer.ping();
+        member.client.expect_push(NEWS, b"from outside");
+        member.ping();
     }
     let too_long = server
         .handle()
@@ -137,9 +138,9 @@ fn a_full_mailbox_refuses_and_is_emptied() {
     release.send(()).unwrap();
     assert_eq!(kept.wait(), Ok(()));
     for number in 0..pushed {
-        receiver.peer.expect(NEWS, &number.to_be_bytes());
+        receiver.client.expect_push(NEWS, &number.to_be_bytes());
     }
-    receiver.peer.ping();
+    receiver.ping();
     let counters = stopped(server);
     assert!(counters[0].errands_refused >= 3);
 }

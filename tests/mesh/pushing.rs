@@ -1,10 +1,13 @@
 //! Pushes and broadcasts that arrive, and those that do not.
 
+use corelane::client::ClientError;
 use corelane::metrics::CloseCause;
+use corelane::protocol::{Reason, codes};
 
-use crate::club::{BROADCAST, Member, NEWS, builder, start, stopped, sum};
+use crate::club::{BROADCAST, Member, NEWS, WHERE, builder, latest, start, stopped, sum};
 use crate::support::library::{address_of, config};
 use crate::support::peer::Peer;
+use crate::support::user::User as _;
 use crate::support::waiting::until;
 
 #[test]
@@ -17,11 +20,11 @@ fn a_push_reaches_a_connection_of_any_shard_in_order() {
             sender.push(receiver.number, &number.to_be_bytes());
         }
         for number in 0..1000_u32 {
-            receiver.peer.expect(NEWS, &number.to_be_bytes());
+            receiver.client.expect_push(NEWS, &number.to_be_bytes());
         }
-        receiver.peer.ping();
+        receiver.ping();
     }
-    sender.peer.ping();
+    sender.ping();
     let counters = stopped(server);
     assert_eq!(sum(&counters, |c| c.pushes), 2000);
     assert_eq!(sum(&counters, |c| c.stale_pushes), 0);
@@ -33,9 +36,10 @@ fn a_push_to_oneself_comes_beside_the_replies() {
     let mut member = Member::on(0, &server, &members);
     for _ in 0..100 {
         member.push(member.number, b"to myself");
-        member.peer.expect(NEWS, b"to myself");
-        member.peer.echo(b"and a reply");
+        member.client.expect_push(NEWS, b"to myself");
+        member.client.echo(b"and a reply");
     }
+    member.ping();
 }
 
 /// Only its generation tells a new connection from the one before it in its slot.
@@ -52,7 +56,7 @@ fn nothing_for_a_connection_that_is_gone_reaches_the_next_one() {
         gone.number,
         members.lock().unwrap()[usize::from(gone.number)],
     );
-    drop(gone.peer);
+    drop(gone.client);
     let mut heirs = Vec::new();
     until("a slot is used again", || {
         heirs.push(Member::on(1, &server, &members));
@@ -67,8 +71,8 @@ fn nothing_for_a_connection_that_is_gone_reaches_the_next_one() {
         sender.push(number, b"for who is gone");
     }
     sender.push(heirs[0].number, b"for the heir");
-    heirs[0].peer.expect(NEWS, b"for the heir");
-    heirs[0].peer.ping();
+    heirs[0].client.expect_push(NEWS, b"for the heir");
+    heirs[0].ping();
     let counters = stopped(server);
     assert_eq!(counters[1].stale_pushes, 100);
 }
@@ -83,14 +87,12 @@ fn a_broadcast_reaches_everybody_once() {
     assert!((1..40).contains(&on_first), "both shards have some");
     for round in 0..50_u8 {
         let sender = usize::from(round) % all.len();
-        all[sender].peer.send(BROADCAST, &[round; 100]);
+        all[sender].client.tell(BROADCAST, &[round; 100]).unwrap();
         for member in &mut all {
-            member.peer.expect(NEWS, &[round; 100]);
+            member.client.expect_push(NEWS, &[round; 100]);
         }
     }
-    for member in &mut all {
-        member.peer.ping();
-    }
+    all.iter_mut().for_each(Member::ping);
 }
 
 /// What is large is sent from where it is shared, what is small is copied together, and replies
@@ -106,22 +108,25 @@ fn frames_of_all_sizes_are_shared_among_many() {
     let text = |round: usize| vec![u8::try_from(round).unwrap(); SIZES[round % SIZES.len()]];
     let mut sender = Member::join(address_of(&server), &members);
     for round in 0..ROUNDS {
-        sender.peer.send(BROADCAST, &text(round));
+        sender.client.tell(BROADCAST, &text(round)).unwrap();
         // Who takes nothing is not listened to any more.
-        sender.peer.expect(NEWS, &text(round));
+        sender.client.expect_push(NEWS, &text(round));
     }
     for member in &mut all {
-        member.peer.send(1, b"a reply");
+        member.client.send(codes::ECHO, b"a reply").unwrap();
     }
     for member in &mut all {
         let (mut round, mut replies) = (0, 0);
         while round < ROUNDS || replies < 1 {
-            let frame = member.peer.next().unwrap();
+            let frame = member.client.receive().unwrap();
             if frame.code == NEWS {
                 assert!(frame.body == text(round), "round {round}");
                 round += 1;
             } else {
-                assert_eq!(frame.body, b"a reply");
+                assert_eq!(
+                    (frame.code, &frame.body[..]),
+                    (codes::ECHO, &b"a reply"[..])
+                );
                 replies += 1;
             }
         }
@@ -139,21 +144,25 @@ fn a_slow_consumer_is_closed_and_the_others_get_everything() {
     let server = builder.start().unwrap();
     let mut sender = Member::on(0, &server, &members);
     let mut good = Member::on(1, &server, &members);
-    let slow = Member::over(Peer::connect_small(address_of(&server)), &members);
+    // No client: it does not read.
+    let mut slow = Peer::connect_small(address_of(&server));
+    slow.send(WHERE, b"");
+    let slow_shard = usize::from(slow.next().unwrap().body[0]);
+    let slow_number = latest(&members);
     // What the kernel takes besides is some megabytes at most.
     let mut pushed = 0_u64;
     until("the slow one is closed", || {
         for _ in 0..20 {
-            sender.push(slow.number, &TEXT);
+            sender.push(slow_number, &TEXT);
             sender.push(good.number, &TEXT);
-            good.peer.expect(NEWS, &TEXT);
+            good.client.expect_push(NEWS, &TEXT);
         }
-        sender.peer.ping();
+        sender.ping();
         pushed += 20;
-        let snapshot = closed_as_slow(&server, slow.shard);
+        let snapshot = closed_as_slow(&server, slow_shard);
         (snapshot == 1).then_some(())
     });
-    good.peer.ping();
+    good.ping();
     let counters = stopped(server);
     assert_eq!(sum(&counters, |c| c.closed(CloseCause::SlowConsumer)), 1);
     assert!(sum(&counters, |c| c.pushes) >= pushed);
@@ -171,7 +180,7 @@ fn closed_as_slow(server: &corelane::Server, shard: usize) -> u64 {
     snapshot.counters.closed(CloseCause::SlowConsumer)
 }
 
-/// What it is pushed, a peer takes without a word of its own.
+/// What it is pushed, a client takes without a word of its own.
 #[test]
 fn who_only_takes_what_is_pushed_is_idle() {
     let mut config = config(2);
@@ -182,11 +191,15 @@ fn who_only_takes_what_is_pushed_is_idle() {
     let mut taker = Member::on(1, &server, &members);
     until("the taker is timed out", || {
         sender.push(taker.number, b"news");
-        sender.peer.ping();
-        let frame = taker.peer.next()?;
-        (frame.code != NEWS).then_some(())
+        sender.ping();
+        let push = taker.client.push().unwrap();
+        (push.code != NEWS).then_some(())
     });
-    taker.peer.expect_end();
+    let end = taker.client.push().unwrap_err();
+    let ClientError::Dismissed(refusal) = end else {
+        panic!("{end}");
+    };
+    assert_eq!(refusal.reason(), Some(Reason::TimedOut));
     let counters = stopped(server);
     assert_eq!(counters[1].closed(CloseCause::Idle), 1);
 }

@@ -7,7 +7,7 @@ use corelane::{Local, PushError, Reply, Server, apps};
 
 use crate::club::{stopped, sum};
 use crate::support::library::{address_of, config};
-use crate::support::peer::Peer;
+use crate::support::user::{User as _, connect};
 
 /// Pushes to a connection until it is refused; the first byte says whether to one of another shard.
 const PUSH_WITHOUT_END: u16 = 1000;
@@ -69,13 +69,13 @@ fn server() -> Server {
 #[test]
 fn a_handler_that_pushes_without_end_is_refused() {
     let server = server();
-    let mut other = Peer::connect(address_of(&server));
+    let mut other = connect(address_of(&server));
     for to_other in [0, 1] {
-        let mut peer = Peer::connect(address_of(&server));
-        peer.send(PUSH_WITHOUT_END, &[to_other]);
+        let mut client = connect(address_of(&server));
+        client.send(PUSH_WITHOUT_END, &[to_other]).unwrap();
         if to_other == 1 {
-            peer.expect_error(PUSH_WITHOUT_END, Reason::Overloaded);
-            peer.echo(b"I live");
+            client.expect_refusal(PUSH_WITHOUT_END, Reason::Overloaded);
+            client.echo(b"I live");
         }
         other.echo(b"so do I");
     }
@@ -86,14 +86,11 @@ fn a_handler_that_pushes_without_end_is_refused() {
 #[test]
 fn calls_without_end_are_refused_and_all_others_answered() {
     let server = server();
-    let mut peer = Peer::connect(address_of(&server));
-    peer.send(CALL_WITHOUT_END, b"");
-    let frame = peer.next().unwrap();
-    assert_eq!(frame.code, CALL_WITHOUT_END);
-    let refused = u32::from_be_bytes(frame.body.try_into().unwrap());
+    let mut client = connect(address_of(&server));
+    let refused = client.ask(CALL_WITHOUT_END, b"");
+    let refused = u32::from_be_bytes(refused.try_into().unwrap());
     assert!(refused > 0);
-    peer.send(TOO_LONG, b"");
-    peer.expect(TOO_LONG, b"too long");
+    assert_eq!(client.ask(TOO_LONG, b""), b"too long");
     let counters = stopped(server);
     assert_eq!(sum(&counters, |c| c.errands_refused), u64::from(refused));
     assert_eq!(sum(&counters, |c| c.runs), u64::from(100_000 - refused));
