@@ -5,15 +5,15 @@ use std::net::TcpStream;
 use crate::http::{Connection, get, json, metrics};
 use crate::plane::Admin;
 use crate::support::library::{address_of, builder};
-use crate::support::peer::Peer;
+use crate::support::user::{User as _, connect};
 use crate::support::waiting::until;
 
 #[test]
 fn a_server_that_drains_is_not_ready_from_that_moment_on() {
     let server = builder().start().unwrap();
     let admin = Admin::of(&server);
-    let mut peer = Peer::connect(address_of(&server));
-    peer.ping();
+    let mut client = connect(address_of(&server));
+    client.ping();
     assert_eq!(get(admin.address, "/readyz").status, 200);
 
     server.handle().drain();
@@ -25,7 +25,7 @@ fn a_server_that_drains_is_not_ready_from_that_moment_on() {
     let samples = metrics(admin.address);
     assert_eq!(samples["corelane_ready"].to_bits(), 0);
 
-    drop(peer);
+    drop(client);
     server.wait().unwrap();
     // The shards have ended; what they had counted is still known, and nobody is stuck.
     let shard = json(admin.address, "/status")["shards"][0].clone();
@@ -40,7 +40,7 @@ fn a_drain_can_be_announced_before_it_begins() {
     let admin = Admin::of(&server);
     admin.handle.set_draining();
     assert_eq!(get(admin.address, "/readyz").status, 503);
-    Peer::connect(address_of(&server)).ping();
+    connect(address_of(&server)).ping();
 }
 
 #[test]
@@ -75,5 +75,5 @@ fn one_that_retires_accepts_nobody_and_ends() {
         TcpStream::connect(address).is_err().then_some(())
     });
     admin.join();
-    Peer::connect(address_of(&server)).ping();
+    connect(address_of(&server)).ping();
 }

@@ -3,14 +3,14 @@
 use crate::http::{Connection, get, json};
 use crate::plane::Admin;
 use crate::support::library::{address_of, builder, builder_with, config};
-use crate::support::peer::Peer;
+use crate::support::user::{User as _, connect};
 
 #[test]
 fn each_endpoint_answers() {
     let server = builder().start().unwrap();
     let admin = Admin::of(&server);
-    let mut peer = Peer::connect(address_of(&server));
-    peer.ping();
+    let mut client = connect(address_of(&server));
+    client.ping();
     for (path, content_type, part) in [
         ("/", "text/html; charset=utf-8", "<title>corelane</title>"),
         (
@@ -120,9 +120,9 @@ fn the_configuration_is_the_one_in_force() {
 fn percentiles_are_text_for_plotters() {
     let server = builder().start().unwrap();
     let admin = Admin::of(&server);
-    let mut peer = Peer::connect(address_of(&server));
+    let mut client = connect(address_of(&server));
     for _ in 0..500 {
-        peer.echo(b"x");
+        client.echo(b"x");
     }
     let text = get(admin.address, "/latency.hgrm").body;
     let total = text

@@ -3,6 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
+use corelane::client::Client;
 use corelane::protocol::{HEADER_BYTES, Reason, codes};
 use corelane::{Reply, Server};
 use serde_json::Value;
@@ -10,7 +11,7 @@ use serde_json::Value;
 use crate::http::{Connection, get, json, metrics};
 use crate::plane::Admin;
 use crate::support::library::{address_of, builder, builder_with, config, stopped};
-use crate::support::peer::Peer;
+use crate::support::user::{User as _, connect};
 use crate::support::waiting::until;
 
 /// Waits until the sample has this value: a shard counts at the end of a turn, clients hear before.
@@ -26,15 +27,13 @@ fn counts_are_exact_and_the_same_everywhere() {
     let server = builder().start().unwrap();
     let admin = Admin::of(&server);
     for _ in 0..3 {
-        let mut peer = Peer::connect(address_of(&server));
-        (0..100).for_each(|_| peer.echo(&[7; 100]));
-        peer.shut();
-        peer.expect_end();
+        let mut client = connect(address_of(&server));
+        (0..100).for_each(|_| client.echo(&[7; 100]));
+        client.close().unwrap();
     }
-    let mut stays = Peer::connect(address_of(&server));
+    let mut stays = connect(address_of(&server));
     (0..5).for_each(|_| stays.ping());
-    stays.send(99, b"");
-    stays.expect_error(99, Reason::UnknownCode);
+    stays.ask_in_vain(99, b"", Reason::UnknownCode);
 
     until_sample(
         &admin,
@@ -106,9 +105,9 @@ fn counts_are_exact_and_the_same_everywhere() {
 fn who_hangs_up_loses_nothing_for_others() {
     let server = builder().start().unwrap();
     let admin = Admin::of(&server);
-    let mut peer = Peer::connect(address_of(&server));
+    let mut client = connect(address_of(&server));
     for _ in 0..50 {
-        (0..20).for_each(|_| peer.echo(b"x"));
+        (0..20).for_each(|_| client.echo(b"x"));
         let mut hangs_up = Connection::to(admin.address);
         hangs_up.send(b"GET /status HTTP/1.1\r\nHost: here\r\n\r\n");
         drop(hangs_up);
@@ -121,10 +120,8 @@ fn who_hangs_up_loses_nothing_for_others() {
 fn every_shard_has_its_figures() {
     let server = builder_with(config(2)).start().unwrap();
     let admin = Admin::of(&server);
-    let mut peers: Vec<Peer> = (0..10)
-        .map(|_| Peer::connect(address_of(&server)))
-        .collect();
-    peers.iter_mut().for_each(Peer::ping);
+    let mut clients: Vec<Client> = (0..10).map(|_| connect(address_of(&server))).collect();
+    clients.iter_mut().for_each(Client::ping);
     let samples = metrics(admin.address);
     let of = |shard: u8| samples[&format!("corelane_connections_open{{shard=\"{shard}\"}}")];
     assert!((of(0) + of(1) - 10.0).abs() < 0.5, "{} {}", of(0), of(1));
@@ -145,15 +142,14 @@ fn codes_that_nobody_handles_make_no_series() {
         .start()
         .unwrap();
     let admin = Admin::of(&server);
-    let mut peer = Peer::connect(address_of(&server));
-    peer.ping();
+    let mut client = connect(address_of(&server));
+    client.ping();
     let before = get(admin.address, "/metrics").body.lines().count();
     for code in 1000..2000 {
-        peer.send(code, b"");
-        peer.expect_error(code, Reason::UnknownCode);
+        client.ask_in_vain(code, b"", Reason::UnknownCode);
     }
-    peer.send(7000, b"");
-    peer.ping();
+    client.tell(7000, b"").unwrap();
+    client.ping();
     until_sample(
         &admin,
         "corelane_bad_frames_total{shard=\"0\",reason=\"UNKNOWN_CODE\"}",
@@ -171,9 +167,9 @@ fn codes_that_nobody_handles_make_no_series() {
 fn rates_and_history_move_with_the_load() {
     let server = builder().start().unwrap();
     let admin = Admin::of(&server);
-    let mut peer = Peer::connect(address_of(&server));
+    let mut client = connect(address_of(&server));
     let point = until("an interval of the history has messages", || {
-        (0..200).for_each(|_| peer.echo(b"x"));
+        (0..200).for_each(|_| client.echo(b"x"));
         let status = json(admin.address, "/status");
         let point = status["history"]["points"][0].clone();
         (point["codes"][0]["messages"].as_u64()? > 0).then_some((point, status))

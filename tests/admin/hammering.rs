@@ -40,7 +40,8 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::plane::Admin;
 use crate::support::library::{address_of, builder_with, config};
-use crate::support::peer::{Peer, frame};
+use crate::support::peer::frame;
+use crate::support::user::{User as _, connect};
 use crate::support::waiting::{DEADLINE, until};
 
 const THREAD_ID: u16 = 1000;
@@ -74,9 +75,8 @@ fn start() -> Loaded {
         })
         .start()
         .unwrap();
-    let mut peer = Peer::connect(address_of(&server));
-    peer.send(THREAD_ID, b"");
-    let id = String::from_utf8(peer.next().unwrap().body).unwrap();
+    let id = connect(address_of(&server)).ask(THREAD_ID, b"");
+    let id = String::from_utf8(id).unwrap();
     Loaded {
         admin: Admin::of(&server),
         server,

@@ -7,12 +7,13 @@ use std::path::Path;
 
 use corelane::Reply;
 use corelane::metrics::own::Metric;
+use corelane::protocol::Reason;
 
 use crate::applications::{State, accounts, builder};
 use crate::http::{get, metrics};
 use crate::plane::Admin;
 use crate::support::library::{address_of, builder_with, config};
-use crate::support::peer::Peer;
+use crate::support::user::{User as _, connect};
 use crate::support::waiting::until;
 
 #[test]
@@ -26,11 +27,10 @@ fn the_exposition_is_left_for_promtool() {
         .start()
         .unwrap();
     let admin = Admin::of(&server);
-    let mut peer = Peer::connect(address_of(&server));
-    peer.echo(b"x");
-    peer.send(1002, b"");
-    peer.send(99, b"");
-    assert!(peer.next().is_some());
+    let mut client = connect(address_of(&server));
+    client.echo(b"x");
+    client.tell(1002, b"").unwrap();
+    client.ask_in_vain(99, b"", Reason::UnknownCode);
     until("all codes are counted", || {
         let counted = |name: &str| metrics(admin.address).contains_key(name);
         counted("corelane_request_queued_seconds_count{code=\"other\"}").then_some(())
@@ -58,8 +58,8 @@ fn the_exposition_is_left_for_promtool() {
 fn buckets_grow_up_to_the_count() {
     let server = builder_with(config(1)).start().unwrap();
     let admin = Admin::of(&server);
-    let mut peer = Peer::connect(address_of(&server));
-    (0..200).for_each(|_| peer.echo(b"x"));
+    let mut client = connect(address_of(&server));
+    (0..200).for_each(|_| client.echo(b"x"));
     let text = get(admin.address, "/metrics").body;
     let buckets: Vec<(f64, f64)> = text
         .lines()

@@ -8,7 +8,7 @@ use corelane::protocol::codes;
 use crate::http::{Connection, get, json, metrics};
 use crate::plane::Admin;
 use crate::support::library::{address_of, config};
-use crate::support::peer::Peer;
+use crate::support::user::{User as _, connect};
 use crate::support::waiting::DEADLINE;
 
 #[test]
@@ -46,7 +46,7 @@ fn a_server_that_starts_is_alive_and_not_ready_until_all_shards_are_up() {
     // The same admin server goes on, and so does a connection to it.
     assert_eq!(early.ask("GET", "/readyz").status, 200);
     assert_eq!(json(admin.address, "/status")["state"], "serving");
-    Peer::connect(address_of(&server)).ping();
+    connect(address_of(&server)).ping();
 }
 
 #[test]

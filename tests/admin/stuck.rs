@@ -10,7 +10,7 @@ use corelane::protocol::codes;
 use crate::http::{get, json, metrics};
 use crate::plane::Admin;
 use crate::support::library::{address_of, builder_with, config};
-use crate::support::peer::Peer;
+use crate::support::user::{User as _, connect};
 use crate::support::waiting::{DEADLINE, until};
 
 const BLOCK: u16 = 1000;
@@ -33,8 +33,8 @@ fn a_shard_that_an_asynchronous_handler_holds_is_shown_too() {
         .start()
         .unwrap();
     let admin = Admin::of(&server);
-    let mut peer = Peer::connect(address_of(&server));
-    peer.send(BLOCK, b"hold on");
+    let mut client = connect(address_of(&server));
+    client.send(BLOCK, b"hold on").unwrap();
     arrived.recv_timeout(DEADLINE).unwrap();
     let stuck = until("the shard is shown as stuck", || {
         let stuck = json(admin.address, "/status")["shards"][0]["stuck"].clone();
@@ -43,7 +43,7 @@ fn a_shard_that_an_asynchronous_handler_holds_is_shown_too() {
     assert_eq!(stuck["connection"], "0-0-0");
     assert_eq!(stuck["code"], BLOCK);
     open.send(()).unwrap();
-    peer.expect(BLOCK, b"hold on");
+    client.expect(BLOCK, b"hold on");
 }
 
 #[test]
@@ -60,9 +60,9 @@ fn a_stuck_shard_is_shown_with_its_code_and_the_rest_goes_on() {
         .start()
         .unwrap();
     let admin = Admin::of(&server);
-    let mut peer = Peer::connect(address_of(&server));
-    (0..10).for_each(|_| peer.ping());
-    peer.send(BLOCK, b"hold on");
+    let mut client = connect(address_of(&server));
+    (0..10).for_each(|_| client.ping());
+    client.send(BLOCK, b"hold on").unwrap();
     let id = arrived.recv_timeout(DEADLINE).unwrap();
     let shard: usize = id.split('-').next().unwrap().parse().unwrap();
 
@@ -87,7 +87,7 @@ fn a_stuck_shard_is_shown_with_its_code_and_the_rest_goes_on() {
     assert!(samples.contains_key(&format!("corelane_turns_total{{shard=\"{shard}\"}}")));
 
     open.send(()).unwrap();
-    peer.expect(BLOCK, b"hold on");
+    client.expect(BLOCK, b"hold on");
     until("the shard answers again", || {
         let status = json(admin.address, "/status");
         status["shards"][shard]["stuck"].is_null().then_some(())
