@@ -8,7 +8,7 @@ use rustix::process::Signal;
 
 use crate::support::{DEADLINE, Running, Site, ping, until};
 
-use corelane::client::Client;
+use corelane::client::{Client, ClientError};
 use corelane::protocol::{Reason, codes};
 
 const SUPERVISED: &str = "process.mode = 'supervised'";
@@ -41,10 +41,14 @@ fn limits_change_under_open_connections() {
     let mut third = Client::connect(running.address, DEADLINE).unwrap();
     third.receive().unwrap_err();
     // The same connection goes by the new limit from its next frame on.
-    second.send(codes::ECHO, &[0; 93]).unwrap();
-    let reply = second.receive().unwrap();
-    assert_eq!(reply.code, codes::ERROR);
-    assert_eq!(reply.body[2..4], Reason::BadLength.number().to_be_bytes());
+    expect_too_long(&mut second);
+}
+
+/// Asserts that a frame of 101 bytes is one too long for the limit of 100 that is set here.
+#[track_caller]
+fn expect_too_long(client: &mut Client) {
+    let error = client.request(codes::ECHO, &[0; 93]).unwrap_err();
+    assert_eq!(error.reason(), Some(Reason::BadLength), "{error}");
 }
 
 #[test]
@@ -57,8 +61,13 @@ fn a_shorter_time_out_finds_who_was_idle_before() {
         &["timeouts.idle_ms = 50", "timeouts.first_frame_ms = 0"],
     );
     assert_eq!(said, "reloaded: timeouts.idle_ms changed in place\n");
-    let reply = idle.receive().unwrap();
-    assert_eq!(reply.body[2..4], Reason::TimedOut.number().to_be_bytes());
+    // The ERROR that says why comes first.
+    assert_eq!(idle.push().unwrap().code, codes::ERROR);
+    let end = idle.push().unwrap_err();
+    let ClientError::Dismissed(refusal) = end else {
+        panic!("{end}");
+    };
+    assert_eq!(refusal.reason(), Some(Reason::TimedOut));
 }
 
 #[test]
@@ -81,8 +90,7 @@ fn the_level_of_the_log_changes_and_a_worker_that_died_comes_back_with_all() {
         (running.worker() != worker).then_some(())
     });
     let mut client = running.connect();
-    client.send(codes::ECHO, &[0; 93]).unwrap();
-    assert_eq!(client.receive().unwrap().code, codes::ERROR);
+    expect_too_long(&mut client);
 }
 
 #[test]
@@ -158,8 +166,8 @@ fn mail_of_anybody_but_the_master_changes_nothing() {
         .site
         .wait_for_log("words of a process that is not the master were thrown away");
     let mut client = running.connect();
-    client.send(codes::ECHO, &[0; 93]).unwrap();
-    assert_eq!(client.receive().unwrap().code, codes::ECHO);
+    let reply = client.request(codes::ECHO, &[0; 93]).unwrap();
+    assert_eq!(reply.code, codes::ECHO);
 }
 
 /// The inodes of the sockets that a process has open.
@@ -207,8 +215,7 @@ fn a_server_without_a_master_reloads_what_can_change() {
         "reloaded: limits.max_frame_bytes changed in place",
     );
     ping(&mut client);
-    client.send(codes::ECHO, &[0; 93]).unwrap();
-    assert_eq!(client.receive().unwrap().code, codes::ERROR);
+    expect_too_long(&mut client);
 }
 
 #[test]

@@ -65,13 +65,9 @@ fn until_all_wait(running: &Running, sockets: usize, clients: u32) {
 /// Who came late to a worker that drains may get GOAWAY first.
 fn expect_replies(crowd: Vec<Client>, running: &Running) {
     for (number, mut client) in crowd.into_iter().enumerate() {
-        let reply = loop {
-            match client.receive() {
-                Ok(frame) if frame.code == codes::GOAWAY => {}
-                Ok(frame) => break frame,
-                Err(error) => panic!("client {number}: {error}\n{}", running.site.log()),
-            }
-        };
+        let reply = client.reply();
+        let reply = reply
+            .unwrap_or_else(|error| panic!("client {number}: {error}\n{}", running.site.log()));
         assert_eq!(reply.code, codes::ECHO);
         assert_eq!(reply.body, u32::try_from(number).unwrap().to_be_bytes());
     }

@@ -3,7 +3,8 @@
 //!
 //! Each judges what PROTOCOL.md promises it and panics where that does not hold: a connect succeeds,
 //! whatever was sent before GOAWAY was there to be read gets its reply, in order, GOAWAY comes once
-//! and in time, and the stream ends in good order. After GOAWAY a client sends nothing more.
+//! and in time, and the stream ends in good order. After GOAWAY a client sends nothing more. They are
+//! not the library's, so that what is read and when is theirs to say.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};

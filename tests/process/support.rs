@@ -221,7 +221,7 @@ impl Drop for Running {
     }
 }
 
-/// A PING and its reply.
+/// A PING and its reply, with nothing before it, and no GOAWAY either.
 #[track_caller]
 pub(crate) fn ping(client: &mut Client) {
     client.send(codes::PING, b"").unwrap();
