@@ -159,7 +159,13 @@ fn reopening_under_a_storm_of_lines_loses_none_and_tears_none() {
             });
         }
         let old = (0..10)
-            .map(|round| rotate(&place, &server, round))
+            .map(|round| {
+                // On a busy host all ten may be done before anybody was there.
+                until("more have visited", || {
+                    (visits.load(Ordering::Relaxed) > 2 * u64::from(round)).then_some(())
+                });
+                rotate(&place, &server, round)
+            })
             .collect();
         going.store(false, Ordering::Relaxed);
         old
@@ -173,7 +179,7 @@ fn reopening_under_a_storm_of_lines_loses_none_and_tears_none() {
         all.extend(entries_in(&file));
     }
     let visits = visits.into_inner();
-    assert!(visits > 10);
+    assert!(visits > 18);
     for message in ["accepted", "closed"] {
         assert_eq!(count(&all, message), visits, "{message}");
     }
