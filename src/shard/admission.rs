@@ -4,8 +4,8 @@
 //! Each is counted as accepted once, by the shard whose listener it came through, and as closed
 //! once, by whichever shard has it at the end. While there is no room, nothing is accepted: the
 //! kernel's backlog holds who comes. What comes all the same, since an accept can't be stopped at
-//! once, waits here. (One that is on its way to a shard which has just ended is closed with that
-//! shard's queue, when the server goes down, and not counted.)
+//! once, waits here. (One that is on its way to a shard which has just been stopped is closed with
+//! that shard's queue, and not counted. In a drain, no shard ends before it has arrived.)
 //!
 //! A listener may be shared with other processes: a worker that drains has a successor. The kernel
 //! wakes only one of those who accept there, and what wakes an accept that is being cancelled wakes
@@ -83,8 +83,8 @@ impl<I: Io, S: 'static> Shard<I, S> {
                 match self.shutdown {
                     Shutdown::None => self.arrive(arrival),
                     Shutdown::Draining { .. } if self.counts_here(&arrival) => self.arrive(arrival),
-                    // It had got this far when the drain began. The shard that counts it may be gone
-                    // already, so it can't be asked whether there are too many: it is told.
+                    // It had got this far when the drain began. The shard that counts it may be stopped
+                    // before it could say whether there are too many: it is not asked, but told.
                     Shutdown::Draining { .. } => self.place(arrival, self.number),
                     Shutdown::Stopping { .. } => self.refuse(arrival, CloseCause::Stop),
                 }
@@ -117,6 +117,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
             Message::Present(address) => self.addresses.count(address),
             Message::Departed(address) => self.addresses.release(address),
             Message::Answer(answer) => self.take_answer(answer),
+            Message::Drained => self.rest.note_everywhere(),
             Message::Push { .. } | Message::Broadcast { .. } | Message::Run(_) => {
                 self.arrive_at_lane(message);
             }
@@ -129,13 +130,8 @@ impl<I: Io, S: 'static> Shard<I, S> {
             return self.count_in(arrival, self.number);
         }
         self.counters.handed_over += 1;
-        self.io.submit(Operation::Tell {
-            shard: self.owner(&arrival),
-            message: Message::Arrived {
-                arrival,
-                at: self.number,
-            },
-        });
+        let (owner, at) = (self.owner(&arrival), self.number);
+        self.post(owner, Message::Arrived { arrival, at });
     }
 
     /// Lets a connection in, which arrived at shard `at`, if its address may have another one.
@@ -166,10 +162,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
             return self.take_in(arrival);
         }
         self.counters.handed_over += 1;
-        self.io.submit(Operation::Tell {
-            shard: chosen,
-            message: Message::Placed(arrival),
-        });
+        self.post(chosen, Message::Placed(arrival));
     }
 
     fn take_in(&mut self, mut arrival: Arrival<I::Socket>) {
@@ -249,7 +242,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
         if shard == self.number {
             self.told(message);
         } else {
-            self.io.submit(Operation::Tell { shard, message });
+            self.post(shard, message);
         }
     }
 

@@ -1,14 +1,20 @@
 //! How many connections each shard has, for the one that has to place another.
 //!
-//! The counts are the only numbers that several shards write. They are touched when a connection
+//! But for one that only drains touch (`rest`), the counts are the only numbers that several shards
+//! write. They are touched when a connection
 //! is placed and when it ends, never on the way of a message, and nothing but the balance depends
 //! on them: a count that is read a moment too early costs one misplaced connection.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
+use super::rest::Remainder;
+
 /// The connections of every shard.
 #[derive(Debug)]
-pub struct Loads(Vec<Load>);
+pub struct Loads {
+    shards: Vec<Load>,
+    remainder: Remainder,
+}
 
 /// One shard's. On cache lines of its own (two: they are fetched in pairs), so that shards which
 /// come and go do not disturb one another.
@@ -24,17 +30,26 @@ struct Load {
 impl Loads {
     /// Those of so many shards, without connections.
     pub fn new(shards: u16) -> Loads {
-        Loads((0..shards.max(1)).map(|_| Load::default()).collect())
+        let shards = shards.max(1);
+        Loads {
+            shards: (0..shards).map(|_| Load::default()).collect(),
+            remainder: Remainder::new(shards),
+        }
     }
 
     /// How many shards there are.
     pub fn shards(&self) -> u16 {
-        u16::try_from(self.0.len()).unwrap_or(u16::MAX)
+        u16::try_from(self.shards.len()).unwrap_or(u16::MAX)
+    }
+
+    /// What all shards have left when they drain.
+    pub(super) fn remainder(&self) -> &Remainder {
+        &self.remainder
     }
 
     /// How many connections were placed on a shard and have not ended.
     pub fn connections(&self, shard: u16) -> usize {
-        self.0[usize::from(shard)].connections.load(Relaxed)
+        self.shards[usize::from(shard)].connections.load(Relaxed)
     }
 
     /// Chooses a shard for a connection that arrived at `here`: the least loaded one, if `here` has
@@ -47,17 +62,21 @@ impl Loads {
 
     /// Counts a connection on this shard.
     pub(super) fn place_at(&self, shard: u16) {
-        self.0[usize::from(shard)].connections.fetch_add(1, Relaxed);
+        self.shards[usize::from(shard)]
+            .connections
+            .fetch_add(1, Relaxed);
     }
 
     /// A connection of this shard has ended.
     pub(super) fn leave(&self, shard: u16) {
-        self.0[usize::from(shard)].connections.fetch_sub(1, Relaxed);
+        self.shards[usize::from(shard)]
+            .connections
+            .fetch_sub(1, Relaxed);
     }
 
     /// Whether this shard takes no other connection in for now.
     pub(super) fn set_full(&self, shard: u16, full: bool) {
-        self.0[usize::from(shard)].full.store(full, Relaxed);
+        self.shards[usize::from(shard)].full.store(full, Relaxed);
     }
 
     fn choose(&self, here: u16, is_full: bool) -> u16 {
@@ -65,7 +84,7 @@ impl Loads {
         // From the next one on, so that equals are not all served in the same order.
         let others = (here + 1..self.shards()).chain(0..here);
         let least = others
-            .filter(|&shard| !self.0[usize::from(shard)].full.load(Relaxed))
+            .filter(|&shard| !self.shards[usize::from(shard)].full.load(Relaxed))
             .map(|shard| (self.connections(shard), shard))
             .min_by_key(|&(connections, _)| connections);
         match least {

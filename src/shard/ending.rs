@@ -23,7 +23,8 @@ impl<I: Io, S: 'static> Shard<I, S> {
     /// Begins to drain: nobody is let in but who is on the way already, everybody is told with GOAWAY, requests are still
     /// answered, connections that go quiet are closed, and what is left after
     /// [`Settings::drain_us`](super::Settings::drain_us) is stopped. Goes on with the turns that
-    /// follow, until one says that the shard has stopped.
+    /// follow, until one says that the shard has stopped: all shards do at the same time, unless they
+    /// are stopped. Until then, one that has nothing left still does what the others want of it.
     pub fn drain(&mut self, now_us: u64) {
         if self.shutdown != Shutdown::None {
             return;
@@ -131,17 +132,17 @@ impl<I: Io, S: 'static> Shard<I, S> {
     }
 
     /// Whether it is over, which it stays: nobody is left, and what handlers and others were told is
-    /// on its way has been done, or its time is over.
+    /// on its way has been done, in a drain on all shards, or its time is over.
     pub(super) fn has_stopped(&mut self) -> bool {
-        let (Shutdown::Draining { until_us, .. } | Shutdown::Stopping { until_us }) = self.shutdown
-        else {
-            return false;
-        };
-        if self.is_over || !self.is_deserted() {
+        if self.is_over || self.shutdown == Shutdown::None || !self.is_deserted() {
             return self.is_over;
         }
         let is_done = self.has_nothing_to_pass_on();
-        self.is_over = is_done || until_us <= self.now_us;
+        self.is_over = match self.shutdown {
+            Shutdown::None => false,
+            Shutdown::Draining { .. } => is_done && self.go_to_rest(),
+            Shutdown::Stopping { until_us } => is_done || until_us <= self.now_us,
+        };
         if self.is_over && !is_done {
             self.tell_what_is_left();
         }

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 
 use super::Shard;
 use super::connection::{Connection, Phase};
-use super::io::{Io, Message, Operation};
+use super::io::{Io, Message};
 use super::mailbox::{DELIVERIES_MAX, Room};
 use super::outbound::{Outbound, SpareBuffers};
 use super::settings::Settings;
@@ -235,7 +235,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
     /// Tells another shard something, unless it has ended.
     fn tell(&mut self, shard: u16, message: Message<I::Socket>) {
         if !self.io.is_gone(shard) {
-            return self.io.submit(Operation::Tell { shard, message });
+            return self.post(shard, message);
         }
         self.desk.note_gone(shard);
         match message {
@@ -393,7 +393,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
             Asker::Call(shard, call) if shard == self.number => self.desk.calls.end(call, outcome),
             Asker::Call(shard, call) => {
                 let message = Message::Answer(Answer::new(call, outcome));
-                self.io.submit(Operation::Tell { shard, message });
+                self.post(shard, message);
             }
             // It drops what nobody waits for any more.
             Asker::Outside(take) => contain(|| take(outcome)),

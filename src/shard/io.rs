@@ -224,6 +224,8 @@ pub enum Message<Socket> {
     Run(Run),
     /// To the shard that wanted a function run: what came of it.
     Answer(Answer),
+    /// To all others: all shards drain, and none of them has anything left.
+    Drained,
 }
 
 impl<Socket> Message<Socket> {
@@ -241,6 +243,7 @@ impl<Socket> Message<Socket> {
             Message::Broadcast { frame } => Message::Broadcast { frame },
             Message::Run(run) => Message::Run(run),
             Message::Answer(answer) => Message::Answer(answer),
+            Message::Drained => Message::Drained,
         }
     }
 }

@@ -33,6 +33,7 @@ mod parts;
 mod pulse;
 mod recorder;
 mod reload;
+mod rest;
 pub(crate) mod run;
 mod settings;
 mod share;
@@ -61,6 +62,7 @@ use self::ledger::Ledger;
 use self::outbound::SpareBuffers;
 use self::recorder::Recorder;
 use self::reload::Widest;
+use self::rest::Rest;
 use self::slab::Slab;
 use self::snapshot::Census;
 use self::timer::Wheel;
@@ -128,6 +130,8 @@ pub struct Shard<I: Io, S> {
     /// What may be there, by these settings or earlier ones.
     widest: Widest,
     shutdown: Shutdown,
+    /// Its part in the end of a drain.
+    rest: Rest,
     /// It has gone down.
     is_over: bool,
     counters: Counters,
@@ -146,7 +150,8 @@ pub struct Shard<I: Io, S> {
 enum Shutdown {
     /// Not at all.
     None,
-    /// No new connections; those that go quiet are closed, and all that are left at `until_us`.
+    /// No new connections; those that go quiet are closed, and all that are left at `until_us`. When
+    /// it has none, it rests until no other shard has any, either.
     Draining { since_us: u64, until_us: u64 },
     /// What is queued is still sent, until `until_us`.
     Stopping { until_us: u64 },
@@ -161,8 +166,9 @@ pub struct Turn {
     /// [`Shard::turn`].
     pub wake_at_us: Option<u64>,
     /// The shard has stopped: no socket is open, none has an operation in flight, and nothing waits
-    /// that handlers or others had asked for, unless there was no time for it. Asynchronous
-    /// handlers may still be at work; nobody waits for their replies.
+    /// that handlers or others had asked for, unless there was no time for it; in a drain, neither
+    /// here nor on any other shard. Asynchronous handlers may still be at work; nobody waits for their
+    /// replies.
     pub stopped: bool,
 }
 
@@ -207,6 +213,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
             timers_now_us: 0,
             turns_behind: 0,
             shutdown: Shutdown::None,
+            rest: Rest::default(),
             is_over: false,
             counters: Counters::default(),
             recorder: Recorder::new(Codes::new(router.codes())),
@@ -221,6 +228,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
 
     /// Does everything that there is to do at this time (microseconds since any fixed moment).
     pub fn turn(&mut self, now_us: u64) -> Turn {
+        self.stir();
         self.now_us = now_us;
         self.turn = self.turn.wrapping_add(1);
         self.pulse.begin_turn();
@@ -312,7 +320,10 @@ impl<I: Io, S: 'static> Shard<I, S> {
                 result,
                 more,
             } => self.accepted(listener, result, more),
-            Completion::Told { message } => self.told(message),
+            Completion::Told { message } => {
+                self.rest.note_taken();
+                self.told(message);
+            }
         }
     }
 

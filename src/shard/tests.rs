@@ -11,6 +11,8 @@ use crate::config::Config;
 use crate::handler::{Answer, Asker, PushError, Reply, Run, RunError};
 use crate::protocol::{codes, encode};
 
+mod draining;
+
 /// Does nothing by itself; keeps what it was asked for.
 #[derive(Default)]
 #[expect(
@@ -22,6 +24,8 @@ struct Still {
     asked: Vec<String>,
     wiped: Vec<Vec<u8>>,
     sends: Vec<SendBuffer>,
+    /// What other shards are told, and which.
+    told: Vec<(u16, Message<()>)>,
     somebody_waits: bool,
     /// Messages of other shards are not to be given out.
     holds_messages: bool,
@@ -53,8 +57,10 @@ impl Io for Still {
 
     fn submit(&mut self, operation: Operation<'_, ()>) {
         self.asked.push(format!("{operation:?}"));
-        if let Operation::Send { buffer, .. } = operation {
-            self.sends.push(buffer);
+        match operation {
+            Operation::Send { buffer, .. } => self.sends.push(buffer),
+            Operation::Tell { shard, message } => self.told.push((shard, message)),
+            _ => {}
         }
     }
 
@@ -645,10 +651,15 @@ fn what_panics_as_it_is_dropped_ends_no_shard() {
 
 /// The first of two shards, and what its handlers get.
 fn one_of_two() -> (Shard<Still, ()>, Local<()>) {
+    with_local(0, &Arc::new(Loads::new(2)))
+}
+
+/// A shard of this number, and what its handlers get.
+fn with_local(number: u16, loads: &Arc<Loads>) -> (Shard<Still, ()>, Local<()>) {
     let mut local = None;
     let shard = Shard::new(
         Still::default(),
-        (0, Arc::new(Loads::new(2))),
+        (number, Arc::clone(loads)),
         1,
         Settings::from(&Config::default()),
         Router::new(),

@@ -1,15 +1,18 @@
 //! Functions that run on other shards, and their answers.
 
 use std::cell::Cell;
+use std::net::TcpStream;
 use std::rc::Rc;
 
 use corelane::client::Client;
-use corelane::protocol::Reason;
+use corelane::protocol::{Reason, codes};
 use corelane::{Local, Reply, RunError, Server};
 
 use crate::club::{stopped, sum};
 use crate::support::library::{address_of, config};
+use crate::support::peer::Peer;
 use crate::support::user::{User as _, connect};
+use crate::support::waiting::until;
 
 const SUM: u16 = 1000;
 const ADD_EVERYWHERE: u16 = 1001;
@@ -23,7 +26,9 @@ struct State {
 }
 
 fn server(shards: u16) -> Server {
-    Server::builder_with_state(config(shards), |local| State {
+    let mut config = config(shards);
+    config.timeouts.drain_ms = 3_600_000;
+    Server::builder_with_state(config, |local| State {
         local,
         sum: Cell::new(0),
     })
@@ -118,4 +123,30 @@ fn many_wait_for_answers_at_once() {
             client.expect(ECHO_THERE, &[number % 2, number, round]);
         }
     }
+}
+
+/// Shards without connections once ended at once in a drain, and were gone for the others. A client
+/// would move on at the GOAWAY, so this is a raw peer.
+#[test]
+fn shards_without_connections_answer_in_a_drain() {
+    let server = server(3);
+    let address = address_of(&server);
+    let mut peer = Peer::connect(address);
+    peer.send(ADD_EVERYWHERE, &[7]);
+    peer.expect(ADD_EVERYWHERE, b"");
+    server.handle().drain();
+    assert_eq!(peer.next().unwrap().code, codes::GOAWAY);
+    // Then all shards have closed their listeners, and two of the three have nothing left.
+    until("connects are refused", || {
+        TcpStream::connect(address).is_err().then_some(())
+    });
+    for _ in 0..20 {
+        peer.send(SUM, b"");
+        peer.expect(SUM, &7_u64.to_be_bytes().repeat(3));
+    }
+    // Quiet, it is let go, and then all end, long before the drain's time is over.
+    peer.expect_end();
+    drop(peer);
+    let counters = server.wait().unwrap();
+    assert_eq!(sum(&counters, |c| c.runs), 3 + 20 * 3);
 }
