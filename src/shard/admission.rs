@@ -81,11 +81,8 @@ impl<I: Io, S: 'static> Shard<I, S> {
                 listener.failing = false;
                 self.counters.accepted += 1;
                 match self.shutdown {
-                    Shutdown::None => self.arrive(arrival),
-                    Shutdown::Draining { .. } if self.counts_here(&arrival) => self.arrive(arrival),
-                    // It had got this far when the drain began. The shard that counts it may be stopped
-                    // before it could say whether there are too many: it is not asked, but told.
-                    Shutdown::Draining { .. } => self.place(arrival, self.number),
+                    // It had got this far when the drain began.
+                    Shutdown::None | Shutdown::Draining { .. } => self.arrive(arrival),
                     Shutdown::Stopping { .. } => self.refuse(arrival, CloseCause::Stop),
                 }
             }
@@ -169,10 +166,6 @@ impl<I: Io, S: 'static> Shard<I, S> {
         // It may come from a shard that does not know of the limit yet.
         arrival.counted = self.counted_by_now(arrival.counted, arrival.peer);
         match self.shutdown {
-            // Who has said so stays so.
-            Shutdown::Draining { .. } if self.is_over => {
-                self.turn_away(arrival, CloseCause::Drain);
-            }
             Shutdown::None | Shutdown::Draining { .. } => {
                 self.waiting.push_back(arrival);
                 self.admit();

@@ -321,28 +321,6 @@ fn a_drain_does_not_look_for_ever_who_waits() {
     assert_eq!(asked(&shard, "StopListening"), 1);
 }
 
-/// With a limit of connections per address, who was accepted by another shard than the one that
-/// counts was once closed without a word when a drain had begun.
-#[test]
-fn a_drain_lets_in_who_is_on_the_way_whichever_shard_counts_the_address() {
-    let settings = Settings {
-        connections_per_address_max: NonZeroU32::new(1),
-        ..Settings::from(&Config::default())
-    };
-    for address in ["10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1", "10.0.0.4:1"] {
-        let loads = Arc::new(Loads::new(2));
-        let io = Still::default();
-        let mut shard = Shard::new(io, (0, loads), 1, settings.clone(), Router::new(), |_| {
-            Rc::new(())
-        });
-        shard.turn(0);
-        shard.drain(1);
-        accept(&mut shard, address, 1);
-        assert_eq!(shard.connections(), 1, "{address}");
-        assert_eq!(asked(&shard, "Close"), 0, "{address}");
-    }
-}
-
 fn echo(body: &[u8]) -> Vec<u8> {
     let mut request = Vec::new();
     encode(&mut request, codes::ECHO, body).unwrap();

@@ -5,7 +5,7 @@ use corelane::metrics::CloseCause;
 use corelane::shard::{Message, Operation, SendBuffer};
 
 use crate::io::FakeIo;
-use crate::life::{Word, deadlines, due};
+use crate::life::{Word, deadlines, due, quiet_us};
 use crate::mesh;
 use crate::network::{Armed, Closed, Counted, Link, Place, Send, Socket, is_clearly_more};
 
@@ -249,7 +249,11 @@ impl FakeIo {
             &self.network.links[socket.0],
             &self.state.flows.borrow()[socket.0],
         );
-        let mut causes = due(&deadlines(link, flow, &self.settings, since_us), now_us);
+        let mut deadlines = deadlines(link, flow, &self.settings, since_us);
+        if let Some(since_us) = since_us.filter(|_| self.state.mesh.is_used()) {
+            deadlines.push((quiet_us(link, flow, since_us), CloseCause::Drain));
+        }
+        let mut causes = due(&deadlines, now_us);
         causes.retain(|cause| *cause == CloseCause::Drain || !self.settings.reply_errors);
         self.network.links[socket.0].life.shut_due = causes;
     }

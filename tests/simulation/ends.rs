@@ -6,6 +6,7 @@ use crate::invariants::{CLOSE_US, FLUSH_US};
 use crate::life::Word;
 use crate::network::Closed;
 use crate::peer::Reading;
+use crate::rest;
 use crate::run::Run;
 use crate::scenario::Class;
 
@@ -55,7 +56,9 @@ fn possible_causes(run: &mut Run, number: usize, closed: Closed) -> Vec<CloseCau
     let mut causes = Vec::new();
     if link.id.is_none() {
         causes.extend(closed.at_limit.then_some(CloseCause::Limit));
-        causes.extend(going_down.drain_us.map(|_| CloseCause::Drain));
+        // Who waits for room when a drain begins, or when its time is over; nobody in between.
+        let is_turned_away = drained_out || going_down.drain_us == Some(closed.at_us);
+        causes.extend(is_turned_away.then_some(CloseCause::Drain));
         causes.extend(going_down.stop_us.map(|_| CloseCause::Stop));
         return causes;
     }
@@ -109,6 +112,7 @@ pub(crate) fn judge_end(run: &mut Run) {
     }
     judge_totals(run);
     judge_mesh(run);
+    rest::judge_ends(run);
 }
 
 /// What was pushed and called for has come to what it had to.
@@ -162,8 +166,12 @@ fn judge_mesh(run: &mut Run) {
     );
 }
 
-/// Whether a peer took everything and its connection was open until there was nothing left to do.
+/// Whether a peer took everything and its connection was open until there was nothing left to do,
+/// which a drain does not wait for.
 fn stays_to_the_end(run: &mut Run, number: usize) -> bool {
+    if run.scenario.drain_us.is_some() {
+        return false;
+    }
     let end = end_of(run, number);
     let (link, peer) = (&run.network.links[number], &run.peers[number]);
     end != End::CutShort && peer.is_good() && link.life.open_at_stop

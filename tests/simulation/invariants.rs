@@ -12,6 +12,7 @@ use crate::life::{deadlines, due};
 use crate::mesh;
 use crate::network::{Counted, Link, is_clearly_more};
 use crate::reload::{Before, Left};
+use crate::rest;
 use crate::run::Run;
 use crate::scenario::Class;
 use crate::state::Flow;
@@ -48,6 +49,7 @@ pub(crate) fn judge_turn(run: &mut Run, number: usize, (before, turn, left): (Be
     judge_deadlines(run, number, &served);
     judge_lingering(run, number);
     judge_going_down(run, number);
+    rest::judge_rest(run, number);
     run.counters[number] = run.shards[number].counters().clone();
 }
 

@@ -124,6 +124,14 @@ pub(crate) fn deadlines(
     [idle, first_frame, drained].into_iter().flatten().collect()
 }
 
+/// From when on a drain takes a connection for quiet at the soonest: taking what was pushed may be all
+/// that its peer does.
+pub(crate) fn quiet_us(link: &Link, flow: &Flow, draining_since_us: u64) -> u64 {
+    let life = &link.life;
+    let frame_us = life.admitted_us.max(life.handled_us).max(flow.frame_us);
+    frame_us.max(draining_since_us) + QUIET_US
+}
+
 /// The causes whose time has come.
 pub(crate) fn due(deadlines: &[(u64, CloseCause)], now_us: u64) -> Vec<CloseCause> {
     let due = deadlines.iter().filter(|(at_us, _)| *at_us <= now_us);

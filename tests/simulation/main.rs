@@ -35,6 +35,7 @@ mod peer;
 mod random;
 mod rate;
 mod reload;
+mod rest;
 mod run;
 mod scenario;
 mod state;
@@ -199,6 +200,7 @@ fn whoever_is_pushed_to_gets_it_once_and_in_order() {
     seen.has("panics of hooks", |counters| counters.hook_panics);
     seen.has("short sends", |counters| counters.short_sends);
     seen.has_ends(&[
+        CloseCause::Drain,
         CloseCause::SlowConsumer,
         CloseCause::PeerClosed,
         CloseCause::Reset,

@@ -156,7 +156,7 @@ impl Link {
         }
     }
 
-    fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         self.is_accepted() && self.closed.is_none()
     }
 }
@@ -381,6 +381,12 @@ impl Mesh {
             _ => {}
         }
         Some(message)
+    }
+
+    /// All that is on its way.
+    pub(crate) fn messages(&self) -> impl Iterator<Item = &Message<Socket>> {
+        let queues = self.queues.iter().flatten().flatten();
+        queues.map(|(_, message)| message)
     }
 
     /// When the next message is due.

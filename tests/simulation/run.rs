@@ -13,6 +13,7 @@ use crate::model;
 use crate::network::Network;
 use crate::peer::{Peer, Reading};
 use crate::reload::Rules;
+use crate::rest::Ends;
 use crate::scenario::{Class, Scenario};
 use crate::state::{Flow, State};
 use crate::{ends, invariants};
@@ -42,6 +43,7 @@ pub(crate) struct Run {
     pub(crate) put_off: Vec<bool>,
     /// Whose close has been judged.
     pub(crate) closes_judged: Vec<bool>,
+    pub(crate) ends: Ends,
 }
 
 /// What a run came to.
@@ -97,6 +99,7 @@ impl Run {
             counters: vec![Counters::default(); shards.len()],
             put_off: vec![false; shards.len()],
             closes_judged: vec![false; peers.len()],
+            ends: Ends::new(shards.len()),
             shards,
             loads,
             state,
@@ -143,7 +146,8 @@ impl Run {
     /// All shards have stopped, and nothing is left that they could be told: handlers may outlive
     /// their connections.
     fn is_over(&mut self) -> bool {
-        self.turns.iter().all(|turn| turn.stopped)
+        self.turns.iter().all(|turn| turn.stopped && !turn.worked)
+            && self.shards.iter().all(|shard| !shard.has_errands())
             && self.network.mesh.next_us().is_none()
             && self
                 .shards

@@ -44,7 +44,8 @@ pub(crate) enum Class {
     Memory,
     /// Other settings while it runs, which else is of one of the classes above.
     Reload,
-    /// Handlers that push to connections of all shards, and have functions run there.
+    /// Handlers that push to connections of all shards, and have functions run there; maybe with a
+    /// drain in the middle.
     Mesh,
 }
 
@@ -137,7 +138,8 @@ impl Scenario {
         let peers = random.between(peers_min, peers_max);
         let places = (shards, listeners);
         let scripts = scripts(kind, peers, places, (start_us, &settings), &mut random);
-        let drain_us = (kind == Class::Drain).then(|| start_us + random.between_us(1, 15_000));
+        let drains = kind == Class::Drain || kind == Class::Mesh && random.percent(40);
+        let drain_us = drains.then(|| start_us + random.between_us(1, 15_000));
         let stop_us = match kind {
             Class::Stopping => Some(start_us + random.between_us(1, 15_000)),
             Class::Drain if random.percent(30) => {

@@ -108,6 +108,33 @@ fn a_connection_on_its_way_to_a_shard_at_rest_is_taken_in() {
     assert!(two.turn(1));
 }
 
+/// With a limit of connections per address, who was accepted by another shard than the one that
+/// counts was once closed without a word when a drain had begun, and later let in whatever the limit.
+#[test]
+fn who_is_on_the_way_is_let_in_and_counted_whichever_shard_counts_the_address() {
+    for address in ["10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1", "10.0.0.4:1"] {
+        let mut two = Two::draining(0);
+        for shard in &mut two.shards {
+            shard.settings.connections_per_address_max = NonZeroU32::new(1);
+        }
+        let arrival = || Arrival::new((), address.parse().unwrap());
+        for more in [true, false] {
+            two.shards[0].io.completions.push(Completion::Accepted {
+                listener: 0,
+                result: Ok(arrival()),
+                more,
+            });
+        }
+        assert!(!two.turn(0) && !two.turn(1));
+        two.carry_from(0);
+        assert!(!two.turn(1), "{address}");
+        let sum = |of: &dyn Fn(&Shard<Still, ()>) -> u64| two.shards.iter().map(of).sum::<u64>();
+        assert_eq!(sum(&|shard| shard.connections() as u64), 1, "{address}");
+        let refused = sum(&|shard| shard.counters.closed(CloseCause::Limit));
+        assert_eq!(refused, 1, "{address}");
+    }
+}
+
 /// The shard that asked for it has nothing left, nor has the one that is to do it; only on the way
 /// between them is something, and then on the way back.
 #[test]
