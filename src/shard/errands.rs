@@ -19,8 +19,9 @@ use crate::handler::{
 };
 use crate::metrics::CloseCause;
 
-/// Messages of other shards that wait behind a broadcast, from which on no more of them are taken:
-/// then they wait with those shards, which are congested by it and refuse what would make more.
+/// Messages of other shards that wait, behind a broadcast or since a turn had its share of them, from
+/// which on no more of them are taken: then they wait with those shards, which are congested by it and
+/// refuse what would make more.
 const ARRIVED_MAX: usize = 4096;
 
 /// What came from others and is to be done, in order.
@@ -32,6 +33,7 @@ pub(super) struct Lanes<Socket> {
     /// As many as are in `arrived` from other shards.
     from_shards: usize,
     errands_left: usize,
+    messages_left: usize,
     /// Other shards whose calls were ended with them.
     ended: Vec<u16>,
     /// Something was carried out in this turn.
@@ -78,6 +80,7 @@ impl<Socket> Lanes<Socket> {
     #[inline]
     pub(super) fn begin_turn(&mut self, settings: &Settings) {
         self.errands_left = settings.turn_errands_max.max(1);
+        self.messages_left = settings.turn_messages_max.max(1);
         let slots_max = settings.turn_slots_max.max(1);
         self.own.slots_left = slots_max;
         self.others.slots_left = slots_max;
@@ -120,6 +123,7 @@ impl<Socket> Default for Lanes<Socket> {
             arrived: VecDeque::new(),
             from_shards: 0,
             errands_left: 0,
+            messages_left: 0,
             ended: Vec::new(),
             worked: false,
         }
@@ -261,14 +265,17 @@ impl<I: Io, S: 'static> Shard<I, S> {
         self.counters.errands_refused += errands;
     }
 
+    /// Carries out what others have told, in order, as far as this turn's share goes: the shard's own
+    /// connections wait for no more of it.
     fn go_on_with_arrived(&mut self) {
         loop {
-            if !self.sweep_on(Whose::Others) {
+            if !self.sweep_on(Whose::Others) || self.lanes.messages_left == 0 {
                 return;
             }
             let Some(Arrived { message, room }) = self.lanes.pop() else {
                 return;
             };
+            self.lanes.messages_left -= 1;
             self.lanes.worked = true;
             match message {
                 Message::Push { to, frame } => self.push(to, &frame),

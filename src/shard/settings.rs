@@ -46,6 +46,9 @@ pub struct Settings {
     pub turn_slots_max: usize,
     /// Errands of handlers that are carried out in one turn; at least 1.
     pub turn_errands_max: usize,
+    /// Pushes, broadcasts and functions of others, be it other shards or threads outside, that are
+    /// carried out in one turn; at least 1.
+    pub turn_messages_max: usize,
     /// Asynchronous handlers at work at once.
     pub handlers_max: usize,
     /// What longer than this is slow, in microseconds: a handler, and a turn.
@@ -101,6 +104,10 @@ const TURN_SLOTS: usize = 512;
 /// microseconds for each, in which nobody else is served.
 const TURN_ERRANDS: usize = 512;
 
+/// What others want done in a turn. More than comes from the mesh in one, so that what has piled up
+/// behind a broadcast grows less however much comes.
+const TURN_MESSAGES: usize = 2 * super::COMPLETIONS_PER_TURN;
+
 impl From<&Config> for Settings {
     fn from(config: &Config) -> Settings {
         Settings {
@@ -122,6 +129,7 @@ impl From<&Config> for Settings {
             turn_bytes_max: TURN_BYTES,
             turn_slots_max: TURN_SLOTS,
             turn_errands_max: TURN_ERRANDS,
+            turn_messages_max: TURN_MESSAGES,
             handlers_max: config.handlers.async_per_shard as usize,
             slow_us: us_unless_off(config.handlers.slow_ms),
             reply_errors: config.protocol.errors == ErrorFrames::Reply,

@@ -12,6 +12,7 @@ use crate::handler::{Answer, Asker, PushError, Reply, Run, RunError};
 use crate::protocol::{codes, encode};
 
 mod draining;
+mod flooding;
 
 /// Does nothing by itself; keeps what it was asked for.
 #[derive(Default)]

@@ -142,7 +142,9 @@ fn judge_mesh(run: &mut Run) {
     for number in stays {
         let link = &run.network.links[number];
         if let Some(id) = link.id {
-            let missing = run.state.mesh.missing(id, link.life.admitted_us);
+            let stop_us = run.scenario.stop_us.unwrap_or(u64::MAX);
+            let mesh = &run.state.mesh;
+            let missing = mesh.missing(id, link.life.admitted_us, stop_us);
             assert!(
                 missing.is_empty(),
                 "peer {number} misses pushes {missing:?}"

@@ -62,6 +62,10 @@ pub(crate) fn settings(class: Class, rate: Option<Rate>, random: &mut Random) ->
             _ => 512,
         },
         turn_errands_max: random.one_of(&[1, 3, 512]),
+        turn_messages_max: match class {
+            Class::Mesh => random.one_of(&[1, 3, 512]),
+            _ => 512,
+        },
         handlers_max: match class {
             Class::Overload => random.between(1, 3),
             _ => 1_000,

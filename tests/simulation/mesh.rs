@@ -309,16 +309,16 @@ impl Mesh {
         }
     }
 
-    /// What is missing for a connection that was there all the time from its admission until
-    /// everything was over.
-    pub(crate) fn missing(&self, id: ConnectionId, admitted_us: u64) -> Vec<usize> {
+    /// What is missing for a connection that was there all the time from its admission until the
+    /// first shard was told to stop, which is when the rest of them may go on for a while.
+    pub(crate) fn missing(&self, id: ConnectionId, admitted_us: u64, stop_us: u64) -> Vec<usize> {
         let sendings = self.sendings.borrow();
         let missing = sendings.iter().enumerate().filter(|(_, sending)| {
             let is_for_it = match &sending.to {
                 Some(to) => to.contains(&id),
                 None => sending.at_us > admitted_us,
             };
-            is_for_it && !sending.arrived.contains(&id)
+            is_for_it && sending.at_us < stop_us && !sending.arrived.contains(&id)
         });
         missing.map(|(number, _)| number).collect()
     }

@@ -3,6 +3,7 @@
 
 use corelane::shard::Message;
 
+use crate::network::Link;
 use crate::run::Run;
 
 /// How long all of them may take to notice, in virtual microseconds: many turns, and late messages.
@@ -71,7 +72,7 @@ fn what_is_left(run: &mut Run) -> Option<String> {
         }
     }
     let network = &run.network;
-    if let Some(peer) = network.links.iter().position(|link| link.is_open()) {
+    if let Some(peer) = network.links.iter().position(Link::is_open) {
         return Some(format!("peer {peer} is connected"));
     }
     let mut listeners = network.listeners.iter().flatten();

@@ -102,8 +102,11 @@ impl Stream<'_> {
             code::ERROR_REPLY | code::ASYNC_ERROR_REPLY => random.between(6, 8),
             code::AMPLIFY if self.class != Class::Calm => random.between(0, room_bytes),
             code::AMPLIFY => random.between(0, room_bytes.min(400)),
-            // Beyond the codes that only the server uses.
-            code::WITH_CODE | code::ASYNC_WITH_CODE => random.between(4, 65_535),
+            // Beyond the codes that only the server uses, and none that is taken for a push.
+            code::WITH_CODE | code::ASYNC_WITH_CODE => match random.between(4, 65_535) {
+                pushed if pushed == usize::from(code::PUSHED) => pushed + 1,
+                other => other,
+            },
             _ => 0,
         };
         body.extend_from_slice(&(argument as u16).to_be_bytes());
