@@ -4,6 +4,7 @@ mod connecting;
 mod driver;
 mod inbox;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
@@ -196,6 +197,19 @@ impl AsyncClient {
     /// gone: who was logged in, what was subscribed to.
     pub fn connects(&self) -> u64 {
         self.inbox.connects()
+    }
+
+    /// The address of its connection at this side: the server's log names it by that, where nothing
+    /// between them translates addresses. After a reconnect it is another one. There is none while
+    /// there is no connection.
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        self.inbox.ends().map(|ends| ends.local)
+    }
+
+    /// The address of its connection at the server's side: of a name with several, the one that was
+    /// connected to. There is none while [`AsyncClient::local_address`] is none.
+    pub fn peer_address(&self) -> Option<SocketAddr> {
+        self.inbox.ends().map(|ends| ends.peer)
     }
 
     /// Says farewell, for all clones: what was sent before is carried out and answered, and the

@@ -194,6 +194,19 @@ impl Client {
         self.link().connects()
     }
 
+    /// The address of its connection at this side: the server's log names it by that, where nothing
+    /// between them translates addresses. After a reconnect it is another one. There is none while
+    /// there is no connection: from when a call has found its end.
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        self.link().ends().map(|ends| ends.local)
+    }
+
+    /// The address of its connection at the server's side: of a name with several, the one that was
+    /// connected to. There is none while [`Client::local_address`] is none.
+    pub fn peer_address(&self) -> Option<SocketAddr> {
+        self.link().ends().map(|ends| ends.peer)
+    }
+
     /// Says farewell: what was sent is carried out, its replies are waited for and dropped, and the
     /// server closes. Dropping a client closes without waiting.
     ///

@@ -49,9 +49,34 @@ impl From<String> for Destination {
     }
 }
 
+/// The addresses of a connection, as they were when it was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ends {
+    pub(super) local: SocketAddr,
+    pub(super) peer: SocketAddr,
+}
+
+impl Ends {
+    /// Those of a socket that was connected to `address`, by what the system says of the socket.
+    pub(super) fn new(
+        local: io::Result<SocketAddr>,
+        peer: io::Result<SocketAddr>,
+        address: SocketAddr,
+    ) -> io::Result<Ends> {
+        Ok(Ends {
+            local: local?,
+            // A server may have reset it already, which whoever reads is to be told.
+            peer: peer.unwrap_or(address),
+        })
+    }
+}
+
 /// Connects within `timeout`; of several addresses, each gets its share of what is left of it.
 /// Looking up a name takes as long as the system's resolver takes.
-pub(super) fn connect(server: &Destination, timeout: Duration) -> Result<TcpStream, ClientError> {
+pub(super) fn connect(
+    server: &Destination,
+    timeout: Duration,
+) -> Result<(TcpStream, Ends), ClientError> {
     let addresses = server.name().to_socket_addrs();
     let addresses = addresses.map_err(|error| server.unresolved(error))?;
     let deadline = Instant::now() + timeout;
@@ -60,8 +85,12 @@ pub(super) fn connect(server: &Destination, timeout: Duration) -> Result<TcpStre
     for address in addresses {
         let share = shares(deadline.saturating_duration_since(Instant::now()), left);
         left -= 1;
-        match TcpStream::connect_timeout(&address, share) {
-            Ok(stream) => return Ok(stream),
+        let connected = TcpStream::connect_timeout(&address, share).and_then(|stream| {
+            let ends = Ends::new(stream.local_addr(), stream.peer_addr(), address)?;
+            Ok((stream, ends))
+        });
+        match connected {
+            Ok(connected) => return Ok(connected),
             Err(error) => failure = unreachable_at(address, error),
         }
     }

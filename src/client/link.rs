@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::connect::{Destination, connect, random, unless_blocked};
+use super::connect::{Destination, Ends, connect, random, unless_blocked};
 use super::dialogue::Dialogue;
 use super::error::ClientError;
 use super::options::Options;
@@ -20,6 +20,8 @@ pub(super) struct Link {
     options: Options,
     dialogue: Dialogue,
     stream: Option<TcpStream>,
+    /// Of the latest connection.
+    ends: Option<Ends>,
     /// Why there is no connection.
     loss: ClientError,
     /// Whether the server owed an answer when the connection was lost.
@@ -41,6 +43,7 @@ impl Link {
             server,
             options,
             stream: None,
+            ends: None,
             loss: ClientError::Closed,
             was_owed: false,
             connects: 0,
@@ -59,6 +62,11 @@ impl Link {
     /// How many connections there were.
     pub(super) fn connects(&self) -> u64 {
         self.connects
+    }
+
+    /// The addresses of the connection, as long as there is one.
+    pub(super) fn ends(&self) -> Option<Ends> {
+        self.ends.filter(|_| self.is_connected())
     }
 
     pub(super) fn is_connected(&self) -> bool {
@@ -104,12 +112,13 @@ impl Link {
     fn connect(&mut self) -> Result<(), ClientError> {
         // Until the server has said something, it counts as one that failed.
         self.failed = self.failed.saturating_add(1);
-        let stream = connect(&self.server, self.options.timeout)?;
+        let (stream, ends) = connect(&self.server, self.options.timeout)?;
         let prepared = stream
             .set_nodelay(true)
             .and_then(|()| stream.set_nonblocking(true));
         prepared.map_err(ClientError::broken)?;
         self.stream = Some(stream);
+        self.ends = Some(ends);
         self.connects += 1;
         self.dialogue.begin(self.now());
         Ok(())

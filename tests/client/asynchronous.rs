@@ -362,6 +362,34 @@ async fn garbage_is_told_as_what_it_is() {
 }
 
 #[tokio::test]
+async fn the_addresses_are_those_of_the_connection_that_there_is() {
+    let (seen, sees) = mpsc::channel();
+    let show_address = |seen: mpsc::Sender<_>| {
+        script(move |peer| {
+            peer.expect(1000);
+            seen.send(peer.address()).unwrap();
+            peer.send(1000, b"");
+            peer.expect(1001);
+        })
+    };
+    let server = Scripted::start([show_address(seen.clone()), show_address(seen)]);
+    let client = connected(options().reconnect(quickly()), &server).await;
+    for connects in 1..3 {
+        client.request(1000, b"").await.unwrap();
+        assert_eq!(client.connects(), connects);
+        let address = sees.recv_timeout(DEADLINE).unwrap();
+        assert_eq!(client.local_address(), Some(address));
+        assert_eq!(client.peer_address(), Some(server.address()));
+        client.request(1001, b"").await.unwrap_err();
+        // What it has by now, if it was quick, is another one.
+        assert_ne!(client.local_address(), Some(address));
+    }
+    client.close().await.unwrap();
+    let addresses = (client.local_address(), client.peer_address());
+    assert_eq!(addresses, (None, None));
+}
+
+#[tokio::test]
 async fn nobody_who_listens_is_told_with_the_address() {
     // Nobody listens any more on a port that was free a moment ago.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

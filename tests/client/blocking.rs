@@ -80,6 +80,32 @@ fn a_host_is_found_by_its_name_and_each_of_its_addresses_is_tried() {
 }
 
 #[test]
+fn the_addresses_are_those_of_the_connection_that_there_is() {
+    let (seen, sees) = mpsc::channel();
+    let show_address = |seen: mpsc::Sender<_>| {
+        script(move |peer| {
+            peer.expect(1000);
+            seen.send(peer.address()).unwrap();
+            peer.send(1000, b"");
+        })
+    };
+    let server = Scripted::start([show_address(seen.clone()), show_address(seen)]);
+    let options = options().reconnect(quickly());
+    let mut client = options.connect(server.address()).unwrap();
+    for _ in 0..2 {
+        client.request(1000, b"").unwrap();
+        let address = sees.recv_timeout(DEADLINE).unwrap();
+        assert_eq!(client.local_address(), Some(address));
+        assert_eq!(client.peer_address(), Some(server.address()));
+        // The loss is here when the push that does not come is waited for.
+        client.push().unwrap_err();
+        let addresses = (client.local_address(), client.peer_address());
+        assert_eq!(addresses, (None, None));
+    }
+    assert_eq!(client.connects(), 2);
+}
+
+#[test]
 fn what_is_told_is_not_answered_and_nobody_waits() {
     let server = started(config());
     let mut client = options().connect(server.addresses()[0]).unwrap();

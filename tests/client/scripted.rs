@@ -84,6 +84,11 @@ impl Peer {
         }
     }
 
+    /// The client's address, as a server has it.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.stream.peer_addr().unwrap()
+    }
+
     /// The next frame, or none at the end.
     pub(crate) fn next(&mut self) -> Option<(u16, Vec<u8>)> {
         loop {

@@ -14,6 +14,7 @@ use crate::support::library::{address_of, builder, stopped};
 use crate::support::log_capture;
 use crate::support::peer::{Peer, frame, header};
 use crate::support::program::serve;
+use crate::support::user::{User as _, connect};
 use crate::support::waiting::until;
 
 fn local(peer: &Peer) -> SocketAddr {
@@ -165,13 +166,11 @@ fn what_a_handler_is_to_blame_for_is_logged_as_well() {
         .start()
         .unwrap();
     let mut peers = Vec::new();
-    // No clients: the log names the ports that they have.
     for (code, cause) in [(PANICS, "handler_panic"), (FAILS, "handler_failed")] {
-        let mut peer = Peer::connect(address_of(&server));
-        peers.push((cause, local(&peer)));
-        peer.send(code, b"");
-        peer.expect_error(code, Reason::Internal);
-        peer.expect_end();
+        let mut client = connect(address_of(&server));
+        peers.push((cause, client.local_address().unwrap()));
+        client.ask_in_vain(code, b"", Reason::Internal);
+        client.expect_end();
     }
     stopped(server);
     let log = log_capture::text();

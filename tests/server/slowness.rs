@@ -11,7 +11,6 @@ use corelane::{Reply, ServerHandle};
 
 use crate::support::library::{address_of, builder_with, config};
 use crate::support::log_capture;
-use crate::support::peer::Peer;
 use crate::support::user::{User as _, connect};
 use crate::support::waiting::{DEADLINE, until};
 
@@ -46,10 +45,9 @@ fn who_holds_a_shard_is_seen_and_told() {
         .start()
         .unwrap();
     let handle = server.handle();
-    // No client: the log names the port that it has.
-    let mut peer = Peer::connect(address_of(&server));
-    peer.echo(b"before");
-    peer.send(HOLD, b"");
+    let mut client = connect(address_of(&server));
+    client.echo(b"before");
+    client.send(HOLD, b"").unwrap();
     let suspect = until("the handler is seen at work", || {
         handle.look_at(0).filter(|suspect| suspect.code == HOLD)
     });
@@ -57,7 +55,7 @@ fn who_holds_a_shard_is_seen_and_told() {
     std::thread::sleep(Duration::from_millis(5));
     assert_eq!(handle.look_at(0), Some(suspect));
     release.send(()).unwrap();
-    assert_eq!(peer.next().unwrap().body, b"at last");
+    client.expect(HOLD, b"at last");
 
     // Other tests' turns may be slow as well, where the host is busy.
     let code = format!("\"code\":{HOLD}");
@@ -70,7 +68,7 @@ fn who_holds_a_shard_is_seen_and_told() {
     });
     for words in [
         format!("\"connection\":\"{}\"", suspect.connection),
-        format!("\"peer\":\"{}\"", peer.sender().local_addr().unwrap()),
+        format!("\"peer\":\"{}\"", client.local_address().unwrap()),
     ] {
         assert!(told.contains(&words), "{told}");
     }
@@ -120,11 +118,10 @@ fn an_asynchronous_handler_that_lingers_is_told() {
 fn a_snapshot_shows_the_connections_that_were_asked_for() {
     let server = builder_with(config(1)).start().unwrap();
     let handle = server.handle();
-    // No clients: the snapshot has the ports that they have.
-    let mut peers: Vec<Peer> = (0..5).map(|_| Peer::connect(address_of(&server))).collect();
-    for (number, peer) in peers.iter_mut().enumerate() {
+    let mut clients: Vec<_> = (0..5).map(|_| connect(address_of(&server))).collect();
+    for (number, client) in clients.iter_mut().enumerate() {
         for _ in 0..=number {
-            peer.echo(&[7; 100]);
+            client.echo(&[7; 100]);
         }
     }
     // That a reply was taken is seen a moment after its peer has it. Latencies are given out once.
@@ -142,7 +139,7 @@ fn a_snapshot_shows_the_connections_that_were_asked_for() {
         .iter()
         .max_by_key(|view| view.frames_received)
         .unwrap();
-    assert_eq!(busiest.peer, peers[4].sender().local_addr().unwrap());
+    assert_eq!(Some(busiest.peer), clients[4].local_address());
     assert_eq!((busiest.frames_received, busiest.frames_sent), (5, 5));
     assert_eq!(
         (busiest.received_bytes, busiest.sent_bytes),

@@ -85,11 +85,11 @@ impl Driver {
         // Until the server has said something, it counts as one that failed.
         self.failed = self.failed.saturating_add(1);
         let limit = self.options.timeout;
-        let stream = timeout(limit, connect(&self.server, limit))
+        let (stream, ends) = timeout(limit, connect(&self.server, limit))
             .await
             .unwrap_or(Err(ClientError::TimedOut { timeout: limit }))?;
         self.dialogue.begin(self.started.elapsed());
-        self.inbox.connected();
+        self.inbox.connected(ends);
         Ok(stream)
     }
 
@@ -98,6 +98,7 @@ impl Driver {
         let end = loop {
             let loss = self.converse(&stream).await;
             drop(stream);
+            self.inbox.disconnected();
             self.dialogue.lose(&loss);
             self.deliver();
             self.leaves_by = None;

@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
+use super::super::connect::Ends;
 use super::super::error::ClientError;
 use super::super::pushes::Pushes;
 use super::super::received::Push;
@@ -26,6 +27,8 @@ struct State {
     /// How the client has ended.
     end: Option<ClientError>,
     connects: u64,
+    /// Of the connection, as long as there is one.
+    ends: Option<Ends>,
     going_away: bool,
 }
 
@@ -38,6 +41,7 @@ impl Inbox {
                 loss: None,
                 end: None,
                 connects: 0,
+                ends: None,
                 going_away: false,
             }),
             changed: Notify::new(),
@@ -54,10 +58,16 @@ impl Inbox {
         self.changed.notify_waiters();
     }
 
-    pub(super) fn connected(&self) {
+    pub(super) fn connected(&self, ends: Ends) {
         let mut state = self.state();
         state.connects += 1;
+        state.ends = Some(ends);
         state.going_away = false;
+    }
+
+    /// The connection is gone, before anybody is told what that means for them.
+    pub(super) fn disconnected(&self) {
+        self.state().ends = None;
     }
 
     pub(super) fn goes_away(&self) {
@@ -75,7 +85,10 @@ impl Inbox {
 
     /// The first end that is told counts.
     pub(super) fn ended(&self, end: ClientError) {
-        self.state().end.get_or_insert(end);
+        let mut state = self.state();
+        state.end.get_or_insert(end);
+        state.ends = None;
+        drop(state);
         self.changed.notify_waiters();
     }
 
@@ -86,6 +99,10 @@ impl Inbox {
 
     pub(super) fn connects(&self) -> u64 {
         self.state().connects
+    }
+
+    pub(super) fn ends(&self) -> Option<Ends> {
+        self.state().ends
     }
 
     pub(super) fn is_going_away(&self) -> bool {
