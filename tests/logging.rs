@@ -4,12 +4,13 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
+use std::path::Path;
 
 use corelane::config::Log;
 use corelane::process::logging::{self, LogError};
 
 #[test]
-fn level_and_limit_change_while_the_log_runs() {
+fn level_limit_and_file_change_while_the_log_runs() {
     assert!(matches!(logging::set_level("info"), Err(LogError::None)));
 
     let folder = tempfile::tempdir().unwrap();
@@ -61,4 +62,24 @@ fn level_and_limit_change_while_the_log_runs() {
         text.contains("left_out=1 module=\"logging\" like=\"fifth info\""),
         "{text}"
     );
+    a_file_that_could_not_be_opened_is_tried_again(folder.path(), &file);
+}
+
+fn a_file_that_could_not_be_opened_is_tried_again(folder: &Path, old: &Path) {
+    let later = folder.join("later").join("log");
+    logging::set_repeats(0, 0).unwrap();
+    for outcome in [logging::set_file(Some(&later)), logging::reopen()] {
+        assert!(matches!(outcome, Err(LogError::File { .. })), "{outcome:?}");
+    }
+    assert!(logging::lacks_file());
+    tracing::info!("still in the old one");
+    fs::create_dir(folder.join("later")).unwrap();
+    logging::reopen().unwrap();
+    assert!(!logging::lacks_file());
+    tracing::info!("in the new one");
+    logging::flush();
+    let said = |file: &Path, words: &str| fs::read_to_string(file).unwrap().contains(words);
+    assert!(said(old, "still in the old one"));
+    assert!(said(&later, "in the new one"));
+    assert!(!said(old, "in the new one"));
 }

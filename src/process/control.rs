@@ -411,6 +411,11 @@ impl Control {
 fn take_over(handle: &ServerHandle, config: Config) -> Result<String, String> {
     let log = config.log.clone();
     let changes = handle.reload(config).map_err(|error| error.to_string())?;
+    if logging::lacks_file()
+        && let Err(error) = logging::reopen()
+    {
+        tracing::error!("the old log file stays in use: {error}");
+    }
     let level = logging::set_level(&log.level)
         .and_then(|()| logging::set_repeats(log.repeats_per_second, log.repeats_burst));
     match level {

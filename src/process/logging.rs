@@ -109,25 +109,36 @@ pub fn set_repeats(per_second: u32, burst: u32) -> Result<(), LogError> {
 ///
 /// # Errors
 ///
-/// [`LogError::File`], and then the old file stays in use; [`LogError::Busy`] after two seconds.
+/// [`LogError::File`], and then the old file stays in use, until this is called again and succeeds;
+/// [`LogError::Busy`] after two seconds.
 pub fn reopen() -> Result<(), LogError> {
     let Some(running) = RUNNING.get() else {
         return Ok(());
     };
-    let path = running.file().clone();
-    path.map_or(Ok(()), |path| running.write_to(Some(&path)))
+    let mut target = running.target();
+    if target.file.is_none() {
+        return Ok(());
+    }
+    running.write_to(&mut target)
 }
 
 /// From now on, the log is this file, or stderr for `None`.
 ///
 /// # Errors
 ///
-/// [`LogError::File`], [`LogError::Busy`] and [`LogError::None`]; then the old one stays in use.
+/// [`LogError::File`], and then the old one stays in use, until [`reopen`] succeeds;
+/// [`LogError::Busy`] after two seconds; [`LogError::None`].
 pub fn set_file(file: Option<&Path>) -> Result<(), LogError> {
     let running = RUNNING.get().ok_or(LogError::None)?;
-    running.write_to(file)?;
-    *running.file() = file.map(ToOwned::to_owned);
-    Ok(())
+    let mut target = running.target();
+    target.file = file.map(ToOwned::to_owned);
+    running.write_to(&mut target)
+}
+
+/// Whether the log file could not be opened when that was tried last, by [`set_file`] or [`reopen`]:
+/// then the one before it is in use, and [`reopen`] tries again.
+pub fn lacks_file() -> bool {
+    RUNNING.get().is_some_and(|running| running.target().lacks)
 }
 
 /// Waits until all that was logged is written, counts of what is missing included. For whoever is
@@ -155,20 +166,31 @@ static RUNNING: OnceLock<Running> = OnceLock::new();
 #[derive(Debug)]
 struct Running {
     filter: reload::Handle<EnvFilter, Registry>,
-    /// `None` is stderr.
-    file: Mutex<Option<PathBuf>>,
+    /// Held while it changes, so that it and the thread that writes come to the same.
+    target: Mutex<Target>,
     limit: Arc<Limit>,
     queue: Arc<Queue>,
 }
 
+/// Where the log is to go.
+#[derive(Debug)]
+struct Target {
+    /// `None` is stderr.
+    file: Option<PathBuf>,
+    /// It could not be opened.
+    lacks: bool,
+}
+
 impl Running {
-    fn file(&self) -> MutexGuard<'_, Option<PathBuf>> {
-        self.file.lock().unwrap_or_else(PoisonError::into_inner)
+    fn target(&self) -> MutexGuard<'_, Target> {
+        self.target.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Opens the file, and writes there from now on.
-    fn write_to(&self, file: Option<&Path>) -> Result<(), LogError> {
-        let file = file.map(sink::open).transpose()?;
+    fn write_to(&self, target: &mut Target) -> Result<(), LogError> {
+        let opened = target.file.as_deref().map(sink::open).transpose();
+        target.lacks = opened.is_err();
+        let file = opened?;
         if self.queue.reopen(file) {
             Ok(())
         } else {
@@ -207,7 +229,10 @@ fn subscribe(log: &Log, filter: EnvFilter, limit: Arc<Limit>, queue: Arc<Queue>)
         && RUNNING
             .set(Running {
                 filter: handle,
-                file: Mutex::new(log.file().map(ToOwned::to_owned)),
+                target: Mutex::new(Target {
+                    file: log.file().map(ToOwned::to_owned),
+                    lacks: false,
+                }),
                 limit,
                 queue,
             })

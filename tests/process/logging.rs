@@ -1,5 +1,6 @@
 //! The log of a supervised server: master and worker each have a thread that writes it.
 
+use std::fs;
 use std::io::Write as _;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -77,9 +78,9 @@ fn a_master_whose_log_nobody_reads_obeys() {
     let log_to_stderr = |site: &Site, lines: &[&str]| {
         site.configure(&[&[SUPERVISED], lines].concat());
         let config = site.path("corelane.toml");
-        let text = std::fs::read_to_string(&config).unwrap();
+        let text = fs::read_to_string(&config).unwrap();
         let file = format!("log.file = '{}'", site.path("log").display());
-        std::fs::write(&config, text.replace(&file, "")).unwrap();
+        fs::write(&config, text.replace(&file, "")).unwrap();
     };
     let site = Site::supervised(&[]);
     log_to_stderr(&site, &[]);
@@ -99,6 +100,27 @@ fn a_master_whose_log_nobody_reads_obeys() {
     running.site.succeed(&["upgrade", "--pid-file", "pid"]);
     running.signal(Signal::QUIT);
     assert_eq!(running.ended().0, Some(0));
+}
+
+#[test]
+fn a_log_file_that_could_not_be_opened_is_tried_again_by_the_next_reload() {
+    let running = Site::supervised(&[]).start();
+    let site = &running.site;
+    let (file, old) = (site.path("log"), site.path("log.1"));
+    fs::rename(&file, &old).unwrap();
+    fs::create_dir(&file).unwrap();
+    site.succeed(&["reopen", "--pid-file", "pid"]);
+    let told = "the old log file stays in use: cannot open the log file";
+    until("master and worker tell that it can't be opened", || {
+        let log = fs::read_to_string(&old).unwrap();
+        (log.matches(told).count() == 2).then_some(())
+    });
+
+    fs::remove_dir(&file).unwrap();
+    // Nothing else has changed.
+    site.succeed(&["reload", "--pid-file", "pid"]);
+    site.wait_for_log("corelane::process::supervisor");
+    site.wait_for_log("the log file was reopened");
 }
 
 /// Whether a pipe takes a page without keeping whoever writes.

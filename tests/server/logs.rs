@@ -4,6 +4,7 @@ use rustix::process::Signal;
 
 use crate::support::program::{Program, run, serve};
 use crate::support::user::{User as _, connect};
+use crate::support::waiting::until;
 
 /// Lets a server have something to log, and stops it.
 fn exercise(server: Program) -> String {
@@ -69,6 +70,27 @@ fn a_log_file_that_cannot_be_written_is_told() {
     let sentence = ended.failed_with(1);
     let expected = "cannot open the log file /nonexistent/log: No such file or directory";
     assert!(sentence.starts_with(expected), "{sentence}");
+}
+
+#[test]
+fn a_log_file_that_could_not_be_opened_is_tried_again_by_a_reload() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, old) = (folder.path().join("log"), folder.path().join("log.1"));
+    let server = serve(&[&format!("log.file={}", file.display())]);
+    std::fs::rename(&file, &old).unwrap();
+    std::fs::create_dir(&file).unwrap();
+    server.signal(Signal::USR1);
+    until("it is told", || {
+        let log = std::fs::read_to_string(&old).unwrap();
+        log.contains("the old log file stays in use").then_some(())
+    });
+    std::fs::remove_dir(&file).unwrap();
+    server.signal(Signal::HUP);
+    until("the reload has opened it", || {
+        let log = std::fs::read_to_string(&file).ok()?;
+        log.contains("reloaded: the configuration is the same")
+            .then_some(())
+    });
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::path::Path;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::super::logging::LogError;
-use super::super::master::{Action, Design, Event, Finding, Message, Outcome, WorkerId};
+use super::super::master::{Action, Design, Event, Finding, Message, Order, Outcome, WorkerId};
 use super::super::possessions::{self, Worker};
 use super::super::setting::Setting;
 use super::super::{answers, daemon, handover, launch, logging, notify};
@@ -213,6 +213,11 @@ impl Supervisor<'_> {
 
     fn examine(&mut self) -> Finding {
         self.candidate = None;
+        if logging::lacks_file() {
+            // What kept it from being opened may be mended, whether or not anything else has changed;
+            // and it has kept the worker from it, too.
+            self.handle(Event::Asked(Order::Reopen, None));
+        }
         let Some(in_force) = &self.in_force else {
             return Finding::Same;
         };
