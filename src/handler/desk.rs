@@ -214,7 +214,7 @@ impl Desk {
         Ok(())
     }
 
-    /// Has `alarm` called by the first errand after [`Desk::arm`].
+    /// Has `alarm` called by the first errand after [`Desk::arm`], up to [`Desk::disarm`].
     pub(crate) fn set_alarm(&self, alarm: impl Fn() + 'static) {
         self.alarm.replace(Some(Rc::new(alarm)));
     }
@@ -224,6 +224,11 @@ impl Desk {
         let may_sleep = !self.has_errands();
         self.armed.set(may_sleep);
         may_sleep
+    }
+
+    /// The shard is awake, whatever has woken it: errands need not wake it any more.
+    pub(crate) fn disarm(&self) {
+        self.armed.set(false);
     }
 }
 
@@ -384,6 +389,24 @@ mod tests {
         for _ in 0..3 {
             local.push(id(0), 1, b"while it sleeps").unwrap();
         }
+        assert_eq!(rung.get(), 1);
+    }
+
+    /// A desk once stayed armed when something else had woken its shard: the first errand of the turn
+    /// cost a system call, and then a turn that had nothing to do.
+    #[test]
+    fn an_errand_of_a_shard_that_something_else_has_woken_wakes_nobody() {
+        let (desk, local) = desk();
+        let rung = Rc::new(Cell::new(0));
+        let bell = Rc::clone(&rung);
+        desk.set_alarm(move || bell.set(bell.get() + 1));
+        assert!(desk.arm());
+        desk.disarm();
+        local.push(id(0), 1, b"while it is awake").unwrap();
+        assert_eq!(rung.get(), 0);
+        desk.take();
+        assert!(desk.arm());
+        local.push(id(0), 1, b"while it sleeps").unwrap();
         assert_eq!(rung.get(), 1);
     }
 }

@@ -66,8 +66,9 @@ impl Parking {
             finished.waker.replace(Some(cx.waker().clone()));
             Poll::Pending
         })
-        .await
-        .map_err(io::Error::from)?;
+        .await;
+        desk.disarm();
+        let woken = woken.map_err(io::Error::from)?;
         if woken {
             wakeup.get_ref().clear();
         } else {
