@@ -5,7 +5,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::rc::Rc;
+use std::task::{Poll, Waker};
 
 use super::call::Calls;
 use super::charge::Charge;
@@ -23,6 +25,11 @@ pub(crate) const ERRAND_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Messages to other shards among what waits: some times what a queue between two shards holds, since
 /// what a turn's handlers ask for is passed on when all of them have been called.
 pub(crate) const ERRAND_MESSAGES_MAX: usize = 16 * 1024;
+
+/// Whoever waits for room goes on when at most this waits of errands and of their bytes: well before
+/// nothing is left to do, and not for each errand anew.
+const ERRANDS_LOW: usize = ERRANDS_MAX / 2;
+const ERRAND_BYTES_LOW: usize = ERRAND_BYTES_MAX / 2;
 
 /// What the handlers of one shard share with the shard itself.
 pub(crate) struct Desk {
@@ -42,6 +49,10 @@ pub(crate) struct Desk {
     /// Errands that were refused, since it was asked for last.
     refused: Cell<u64>,
     pub(crate) calls: Calls,
+    /// Those who wait for room, in the order in which they came.
+    waiting: RefCell<Vec<Waker>>,
+    /// Whether there are any.
+    has_waiting: Cell<bool>,
     /// Wakes the shard.
     alarm: RefCell<Option<Rc<dyn Fn()>>>,
     /// The shard sleeps, and the next errand is to wake it.
@@ -67,6 +78,8 @@ impl Desk {
             gone: RefCell::new(vec![false; usize::from(shards)]),
             refused: Cell::new(0),
             calls: Calls::default(),
+            waiting: RefCell::default(),
+            has_waiting: Cell::new(false),
             alarm: RefCell::default(),
             armed: Cell::new(false),
             shared_bytes: Rc::default(),
@@ -155,7 +168,36 @@ impl Desk {
         self.bytes.set(self.bytes.get() - bytes);
         let messages = errand.messages(self.number, self.shards);
         self.messages.set(self.messages.get() - messages);
+        drop(queue);
+        if self.has_waiting.get() && self.is_roomy() {
+            self.has_waiting.set(false);
+            self.waiting.take().into_iter().for_each(Waker::wake);
+        }
         Some(errand)
+    }
+
+    /// The shard ends: nobody who waits for room gets any. They are tasks that have this desk, which
+    /// has their wakers, so they would never go.
+    pub(crate) fn forget_waiting(&self) {
+        drop(self.waiting.take());
+    }
+
+    fn is_roomy(&self) -> bool {
+        self.len.get() <= ERRANDS_LOW && self.bytes.get() <= ERRAND_BYTES_LOW
+    }
+
+    /// Waits until there is room for errands of this shard's own: after one was refused, until some
+    /// have been taken. Others who waited may have used it up by then.
+    pub(super) async fn room(&self) {
+        poll_fn(|cx| {
+            if self.is_roomy() {
+                return Poll::Ready(());
+            }
+            self.waiting.borrow_mut().push(cx.waker().clone());
+            self.has_waiting.set(true);
+            Poll::Pending
+        })
+        .await;
     }
 
     /// What does not add up here, if anything.

@@ -74,6 +74,12 @@ impl<S: 'static> Local<S> {
         self.desk.leave(Errand::Push { to, frame })
     }
 
+    /// Waits until there is room again for pushes to connections of this shard, after one was refused
+    /// with [`PushError::Overloaded`]. Others who wait may use it up first.
+    pub(crate) async fn room(&self) {
+        self.desk.room().await;
+    }
+
     /// Encodes a frame for many receivers, once.
     ///
     /// # Errors

@@ -112,8 +112,8 @@ use crate::handler::{
 use crate::protocol::messages::{Publish, Published, Subscribe, Unsubscribe};
 use crate::protocol::{BodyError, Message as _, Reason, codes};
 
-/// How long what found no room waits until it is tried again. A shard gets through some thousand
-/// pushes meanwhile.
+/// How long what found no room on another shard waits until it is tried again. A shard gets through
+/// some thousand pushes meanwhile.
 const RETRY_AFTER: Duration = Duration::from_millis(1);
 
 /// How long a batch waits that failed over there: that takes a fault of the program, which may come
@@ -404,7 +404,7 @@ impl<S: AsRef<Topics<S>> + 'static> Topics<S> {
         let topics = self.clone();
         let finish = async move {
             while !topics.finish() {
-                glommio::timer::sleep(RETRY_AFTER).await;
+                topics.0.local.room().await;
             }
             topics.0.is_finishing.set(false);
         };
@@ -413,7 +413,7 @@ impl<S: AsRef<Topics<S>> + 'static> Topics<S> {
 
     async fn queue_when_there_is_room(&self, body: &[u8]) -> u32 {
         loop {
-            glommio::timer::sleep(RETRY_AFTER).await;
+            self.0.local.room().await;
             match Publish::decode(body).map(|publish| self.queue(publish.topic, body)) {
                 Ok(Some(receivers)) => return receivers,
                 Ok(None) => {}

@@ -1,7 +1,9 @@
 //! Limits of a desk, and whom it wakes.
 
 use std::pin::Pin;
-use std::task::Poll;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Wake, Waker};
 
 use super::*;
 use crate::handler::call::CALLS_MAX;
@@ -18,6 +20,16 @@ fn id(shard: u16) -> ConnectionId {
 fn desk() -> (Rc<Desk>, Local<()>) {
     let desk = Desk::new(0, 3, 29_000);
     (Rc::clone(&desk), Local::new(desk))
+}
+
+/// How often somebody was woken.
+#[derive(Default)]
+struct Woken(AtomicUsize);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// Does it until it is refused; gives back how often that was not.
@@ -64,8 +76,8 @@ fn calls_that_nobody_awaits_are_bounded_until_they_are_answered() {
     let (desk, local) = desk();
     let call = |shard| {
         let mut call = local.run_on(shard, |()| {});
-        let waker = std::task::Waker::noop();
-        let polled = Pin::new(&mut call).poll(&mut std::task::Context::from_waker(waker));
+        let waker = Waker::noop();
+        let polled = Pin::new(&mut call).poll(&mut Context::from_waker(waker));
         desk.take();
         match polled {
             Poll::Pending => Ok(()),
@@ -134,6 +146,35 @@ fn the_first_errand_of_a_sleeping_shard_wakes_it() {
         local.push(id(0), 1, b"while it sleeps").unwrap();
     }
     assert_eq!(rung.get(), 1);
+}
+
+#[test]
+fn who_waits_for_room_is_woken_when_half_is_taken() {
+    let (desk, local) = desk();
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(Arc::clone(&woken));
+    let mut context = Context::from_waker(&waker);
+    let body = [0; 10_000];
+    for (body, low) in [(&[][..], ERRANDS_LOW), (&body, ERRAND_BYTES_LOW / 10_008)] {
+        let mut rooms = [0, 1].map(|_| Box::pin(desk.room()));
+        assert!(rooms[0].as_mut().poll(&mut context).is_ready());
+        until_refused(|| local.push(id(0), 1, body));
+        rooms[0] = Box::pin(desk.room());
+        for room in &mut rooms {
+            assert!(room.as_mut().poll(&mut context).is_pending());
+        }
+        let before = woken.0.load(Ordering::Relaxed);
+        while desk.errands() > low {
+            assert_eq!(woken.0.load(Ordering::Relaxed), before);
+            desk.take();
+        }
+        assert_eq!(woken.0.load(Ordering::Relaxed), before + 2);
+        for room in &mut rooms {
+            assert!(room.as_mut().poll(&mut context).is_ready());
+        }
+        while desk.take().is_some() {}
+        assert_eq!(woken.0.load(Ordering::Relaxed), before + 2, "once each");
+    }
 }
 
 /// A desk once stayed armed when something else had woken its shard: the first errand of the turn

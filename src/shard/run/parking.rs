@@ -79,6 +79,12 @@ impl Parking {
     }
 }
 
+impl Drop for Parking {
+    fn drop(&mut self) {
+        self.desk.forget_waiting();
+    }
+}
+
 /// The asynchronous handlers that have finished and were not reaped yet.
 #[derive(Default)]
 pub(super) struct Finished {
