@@ -111,7 +111,11 @@ pub(crate) fn judge_end(run: &mut Run) {
         judge_last_word(run, number);
     }
     judge_totals(run);
-    judge_mesh(run);
+    if run.has_topics() {
+        judge_topics(run);
+    } else {
+        judge_mesh(run);
+    }
     rest::judge_ends(run);
 }
 
@@ -166,6 +170,16 @@ fn judge_mesh(run: &mut Run) {
         !is_lossless || accounted == pushes,
         "{accounted} pushes of {pushes}"
     );
+}
+
+/// Every event went where it had to, and nothing is left of those who have left.
+fn judge_topics(run: &mut Run) {
+    let stays = (0..run.peers.len()).filter(|number| stays_to_the_end(run, *number));
+    let stays: Vec<usize> = stays.collect();
+    let stop_us = run.scenario.stop_us.unwrap_or(u64::MAX);
+    run.topics.judge_end(&stays, stop_us);
+    let forum = &run.state.forum;
+    run.topics.judge_figures(&forum.figures());
 }
 
 /// Whether a peer took everything and its connection was open until there was nothing left to do,

@@ -5,10 +5,12 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context as TaskContext, Poll};
 
+use corelane::apps::topics;
 use corelane::handler::{ConnectionId, Reply, Request, Router};
 use corelane::protocol::Reason;
 
 use crate::mesh;
+use crate::scenario::Class;
 use crate::state::State;
 use crate::wire::u16_at;
 
@@ -19,6 +21,10 @@ pub(crate) mod code {
     pub(crate) const ECHO: u16 = 1;
     pub(crate) const ERROR: u16 = 2;
     pub(crate) const GOAWAY: u16 = 3;
+    pub(crate) const SUBSCRIBE: u16 = 7;
+    pub(crate) const UNSUBSCRIBE: u16 = 8;
+    pub(crate) const PUBLISH: u16 = 9;
+    pub(crate) const EVENT: u16 = 10;
     /// Answers how often the connection has asked.
     pub(crate) const COUNT: u16 = 1000;
     pub(crate) const ASYNC_ECHO: u16 = 1001;
@@ -50,7 +56,7 @@ pub(crate) mod code {
     /// What is pushed comes under this code.
     pub(crate) const PUSHED: u16 = 1020;
 
-    /// Those that have a handler.
+    /// Those that have a handler of the test's own.
     pub(crate) const ALL: [u16; 21] = [
         PING,
         ECHO,
@@ -150,12 +156,15 @@ fn reason_in(body: &[u8]) -> Reason {
 }
 
 /// The table under test.
-pub(crate) fn router() -> Router<State> {
+pub(crate) fn router(class: Class) -> Router<State> {
     let mut router = Router::new();
     sync_handlers(&mut router);
     failing_handlers(&mut router);
     async_handlers(&mut router);
     mesh::add_to(&mut router);
+    if class == Class::Topics {
+        topics::serve(&mut router);
+    }
     router
 }
 

@@ -42,6 +42,7 @@ pub(crate) fn judge_turn(run: &mut Run, number: usize, (before, turn, left): (Be
     judge_balance(run, number);
     judge_room(run, number);
     ends::judge_closes(run, number);
+    run.topics.note_turn(&run.network, &run.peers);
     judge_replies(run);
     let served = served(run, number);
     judge_pauses(run, &served);
@@ -257,7 +258,7 @@ fn judge_replies(run: &mut Run) {
     let settings = &run.scenario.settings;
     for peer in &mut run.peers {
         peer.judge(
-            (&run.network, &run.state.mesh),
+            (&run.network, &run.state.mesh, &mut run.topics),
             settings.frame_bytes_max,
             settings.reply_errors,
         );

@@ -18,6 +18,7 @@ pub(crate) fn settings(class: Class, rate: Option<Rate>, random: &mut Random) ->
         Class::Large => 29_000,
         Class::Slow | Class::Hoarder | Class::Memory => random.between(64, 2_000),
         Class::Mesh => random.one_of(&[64, 300, 2_000, 8_000, 29_000]),
+        Class::Topics => random.one_of(&[100, 2_000, 8_000, 29_000]),
         _ => random.one_of(&[64, 100, 300, 29_000]),
     };
     let outbound_high_bytes = match class {
@@ -35,7 +36,9 @@ pub(crate) fn settings(class: Class, rate: Option<Rate>, random: &mut Random) ->
         outbound_low_bytes: random.between(1, outbound_high_bytes - 1),
         outbound_high_bytes,
         outbound_bytes_max: match class {
-            Class::Mesh => outbound_high_bytes + random.one_of(&[1, 5, 1_000]) * frame_bytes_max,
+            Class::Mesh | Class::Topics => {
+                outbound_high_bytes + random.one_of(&[1, 5, 1_000]) * frame_bytes_max
+            }
             _ => outbound_high_bytes + frame_bytes_max,
         },
         memory_bytes_max: match class {
@@ -63,7 +66,7 @@ pub(crate) fn settings(class: Class, rate: Option<Rate>, random: &mut Random) ->
         },
         turn_errands_max: random.one_of(&[1, 3, 512]),
         turn_messages_max: match class {
-            Class::Mesh => random.one_of(&[1, 3, 512]),
+            Class::Mesh | Class::Topics => random.one_of(&[1, 3, 512]),
             _ => 512,
         },
         handlers_max: match class {
@@ -71,7 +74,8 @@ pub(crate) fn settings(class: Class, rate: Option<Rate>, random: &mut Random) ->
             _ => 1_000,
         },
         slow_us: None,
-        reply_errors: random.percent(70),
+        // Without them it is not told what was refused.
+        reply_errors: random.percent(if class == Class::Topics { 100 } else { 70 }),
         drain_us: random.one_of(&[1_000, 300_000, 1_500_000, 5_000_000]),
         stop_us: random.one_of(&[0, 1_000, 100_000, 2_000_000, 30_000_000]),
     };
@@ -209,12 +213,14 @@ pub(crate) fn faults(class: Class, random: &mut Random) -> Faults {
     };
     faults.window_bytes = match class {
         Class::Slow | Class::Hoarder => random.between(1, 400),
-        Class::Memory | Class::Mesh => random.one_of(&[500, 1 << 20]),
+        Class::Memory | Class::Mesh | Class::Topics => random.one_of(&[500, 1 << 20]),
         _ => random.one_of(&[50, 500, 1 << 20]),
     };
     faults.buffer_bytes = match class {
         Class::Large => random.between(1_000, 16_000),
-        Class::Memory | Class::Slow | Class::Hoarder => random.one_of(&[100, 4_096]),
+        Class::Memory | Class::Slow | Class::Hoarder | Class::Topics => {
+            random.one_of(&[100, 4_096])
+        }
         _ => random.one_of(&[10, 100, 4_096]),
     };
     if random.percent(30) {
@@ -232,6 +238,26 @@ pub(crate) fn connection_bytes() -> usize {
         let mut shard = Shard::new(Single, shard, 1, settings, Router::new(), |_| Rc::new(()));
         shard.turn(0);
         shard.memory_bytes()
+    })
+}
+
+/// How many errands a shard has room for.
+pub(crate) fn desk_errands() -> usize {
+    static ERRANDS: OnceLock<usize> = OnceLock::new();
+    *ERRANDS.get_or_init(|| {
+        let settings = Settings::from(&corelane::Config::default());
+        let shard = (0, Arc::new(Loads::new(1)));
+        let mut local = None;
+        let _shard = Shard::new(Single, shard, 1, settings, Router::new(), |its| {
+            local = Some(its);
+            Rc::new(())
+        });
+        let local = local.unwrap();
+        let mut errands = 0;
+        while local.tell(0, |()| ()).is_ok() {
+            errands += 1;
+        }
+        errands
     })
 }
 

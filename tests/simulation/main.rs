@@ -22,6 +22,7 @@
 mod contract;
 mod ends;
 mod executor;
+mod forum;
 mod handlers;
 mod invariants;
 mod io;
@@ -40,8 +41,10 @@ mod run;
 mod scenario;
 mod state;
 mod stream;
+mod tasks;
 mod telling;
 mod told;
+mod topics;
 mod wire;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -199,6 +202,25 @@ fn whoever_is_pushed_to_gets_it_once_and_in_order() {
     seen.has("panics of functions", |counters| counters.run_panics);
     seen.has("panics of hooks", |counters| counters.hook_panics);
     seen.has("short sends", |counters| counters.short_sends);
+    seen.has_ends(&[
+        CloseCause::Drain,
+        CloseCause::SlowConsumer,
+        CloseCause::PeerClosed,
+        CloseCause::Reset,
+        CloseCause::Stop,
+    ]);
+}
+
+#[test]
+fn events_come_to_subscribers_in_order_and_without_gaps() {
+    let seen = run_class(Class::Topics, 150);
+    seen.has("events", |counters| counters.pushes);
+    seen.has("refused errands", |counters| counters.errands_refused);
+    seen.has("refused publishes and subscribes", |counters| {
+        counters.overloaded_by_handlers
+    });
+    seen.has("batches", |counters| counters.runs);
+    seen.has("stale events", |counters| counters.stale_pushes);
     seen.has_ends(&[
         CloseCause::Drain,
         CloseCause::SlowConsumer,

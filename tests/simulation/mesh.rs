@@ -62,6 +62,8 @@ pub(crate) struct Mesh {
     /// Bytes of frames that were taken, by receiver, and those for everybody.
     pushed_bytes: RefCell<BTreeMap<ConnectionId, usize>>,
     broadcast_bytes: Cell<usize>,
+    /// Events may be pushed besides.
+    has_events: Cell<bool>,
     pub(crate) panics: Cell<u64>,
 }
 
@@ -80,6 +82,7 @@ impl Mesh {
             refused: Cell::new(0),
             pushed_bytes: RefCell::default(),
             broadcast_bytes: Cell::new(0),
+            has_events: Cell::new(false),
             panics: Cell::new(0),
         }
     }
@@ -93,8 +96,19 @@ impl Mesh {
         self.locals.borrow()[shard].clone()
     }
 
-    /// Whether anything was asked for so far.
+    /// Events of so many bytes at most may be pushed to everybody.
+    pub(crate) fn expect_events(&self, frame_bytes: usize) {
+        self.has_events.set(true);
+        self.broadcast_bytes.set(frame_bytes);
+    }
+
+    /// Whether anything was asked for so far, or may have been.
     pub(crate) fn is_used(&self) -> bool {
+        self.has_events.get() || self.is_asked()
+    }
+
+    /// Whether handlers have asked for anything so far.
+    fn is_asked(&self) -> bool {
         !self.sendings.borrow().is_empty() || !self.functions.borrow().is_empty()
     }
 
@@ -368,7 +382,10 @@ pub(crate) fn may_be_slow(
     let flow = &state.flows.borrow()[peer];
     let most_bytes = pushed_bytes + flow.all_bytes_max();
     let sent_bytes = flow.sent_bytes_before(network.turn);
-    pushed_bytes > 0 && most_bytes.saturating_sub(sent_bytes) > settings.outbound_bytes_max
+    // Short of memory, whoever has more than its part of it is closed at the next push.
+    let may_be_short = settings.memory_bytes_max < usize::MAX;
+    let is_too_much = most_bytes.saturating_sub(sent_bytes) > settings.outbound_bytes_max;
+    pushed_bytes > 0 && (is_too_much || may_be_short)
 }
 
 /// A function runs on a shard, and may ask for more from there.
@@ -415,16 +432,16 @@ pub(crate) fn add_to(router: &mut Router<State>) {
     });
     router.on_open(|state: &State, id| {
         state.mesh.opened(id);
-        if state.mesh.is_used() && state.mesh.percent(50) {
+        if state.mesh.is_asked() && state.mesh.percent(50) {
             state.mesh.push(state, id.shard(), id);
         }
     });
     router.on_close(|state: &State, id, cause| {
         state.mesh.closed(id, cause);
-        if state.mesh.is_used() && state.mesh.percent(50) {
+        if state.mesh.is_asked() && state.mesh.percent(50) {
             state.mesh.push_too_late(state, id);
         }
-        if state.mesh.is_used() && state.mesh.percent(10) {
+        if state.mesh.is_asked() && state.mesh.percent(10) {
             state.mesh.panics.set(state.mesh.panics.get() + 1);
             panic!("{ON_PURPOSE}, at the end");
         }

@@ -7,6 +7,7 @@ use corelane::shard::Settings;
 
 use crate::handlers::{self, code};
 use crate::life::Word;
+use crate::topics::Act;
 use crate::wire::{HEADER_BYTES, crc32, u16_at, u32_at};
 
 /// What must come back for a stream of requests.
@@ -18,6 +19,8 @@ pub(crate) struct Expected {
     /// The bytes of the stream that it takes for that.
     pub(crate) end_at: Option<usize>,
     pub(crate) requests: Vec<Request>,
+    /// What it asks of topics.
+    pub(crate) acts: Vec<Act>,
     pub(crate) frames_received: u64,
     pub(crate) bad_frames: u64,
     pub(crate) panics: u64,
@@ -43,6 +46,8 @@ pub(crate) struct Request {
 /// One frame that must come back.
 #[derive(Debug)]
 pub(crate) struct Expectation {
+    /// The request that it answers.
+    request: usize,
     answer: Answer,
     /// The code of its request, if OVERLOADED may be the answer as well (or no answer at all,
     /// where no ERROR frames are sent).
@@ -52,6 +57,10 @@ pub(crate) struct Expectation {
 #[derive(Debug)]
 enum Answer {
     Frame(u16, Vec<u8>),
+    /// The same, or a refusal.
+    Subscribed(Vec<u8>),
+    /// A number, or a refusal.
+    Published,
     Error {
         answered: u16,
         reason: u16,
@@ -65,6 +74,16 @@ impl Answer {
         match self {
             Answer::Frame(expected, expected_body) => {
                 *expected == code && expected_body.as_slice() == body
+            }
+            Answer::Subscribed(topic) => {
+                code == code::SUBSCRIBE && topic == body
+                    || [Reason::Rejected, Reason::Overloaded]
+                        .iter()
+                        .any(|reason| is_error(code, body, code::SUBSCRIBE, reason.number()))
+            }
+            Answer::Published => {
+                code == code::PUBLISH && body.len() == 4
+                    || is_error(code, body, code::PUBLISH, Reason::Overloaded.number())
             }
             Answer::Error {
                 answered,
@@ -80,6 +99,8 @@ impl Answer {
     fn bytes_min(&self) -> usize {
         match self {
             Answer::Frame(_, body) => HEADER_BYTES + body.len(),
+            Answer::Subscribed(topic) => (HEADER_BYTES + topic.len()).min(ERROR_BYTES),
+            Answer::Published => ERROR_BYTES,
             Answer::Error { text, .. } => ERROR_BYTES + text.as_ref().map_or(0, Vec::len),
         }
     }
@@ -126,6 +147,9 @@ pub(crate) fn expect(stream: &[u8], settings: &Settings, may_overload: bool) -> 
         let body = &frame[HEADER_BYTES..];
         let is_whole = crc32(body) == u32_at(frame, 4);
         if is_whole {
+            let request = model.expected.requests.len();
+            let act = Act::of((request, at), code, body);
+            model.expected.acts.extend(act);
             model.request(code, body);
         } else {
             model.error(code, Reason::BadChecksum, None);
@@ -157,7 +181,9 @@ impl Model<'_> {
     fn request(&mut self, code: u16, body: &[u8]) {
         match code {
             code::PING => self.frame(code, Vec::new()),
-            code::ECHO | code::MESH | code::ASYNC_MESH => self.frame(code, body.to_vec()),
+            code::ECHO | code::MESH | code::ASYNC_MESH | code::UNSUBSCRIBE => {
+                self.frame(code, body.to_vec());
+            }
             code::COUNT => {
                 self.counted += 1;
                 let mut reply = body[..4].to_vec();
@@ -173,11 +199,14 @@ impl Model<'_> {
                     (Some(_), false) => 0,
                 };
                 self.expected.replies.push(Expectation {
+                    request: self.expected.requests.len(),
                     answer,
                     may_overload,
                 });
             }
             code::NONE | code::ASYNC_NONE => {}
+            code::SUBSCRIBE => self.push(Answer::Subscribed(body.to_vec())),
+            code::PUBLISH => self.push(Answer::Published),
             code::ERROR_REPLY | code::ASYNC_ERROR_REPLY => {
                 let reason = Reason::from_number(u16_at(body, 4)).unwrap();
                 let mut text = handlers::error_text(body).into_bytes();
@@ -214,6 +243,7 @@ impl Model<'_> {
     fn push(&mut self, answer: Answer) {
         self.bytes_min += answer.bytes_min();
         self.expected.replies.push(Expectation {
+            request: self.expected.requests.len(),
             answer,
             may_overload: None,
         });
@@ -261,36 +291,36 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Judges the next frame.
+    /// Judges the next frame. Gives back which request it answers, if any.
     pub(crate) fn take(
         &mut self,
         expected: &Expected,
         reply_errors: bool,
         (code, body): (u16, &[u8]),
         pushed: impl FnOnce(&[u8]) -> Result<(), String>,
-    ) -> Result<(), String> {
+    ) -> Result<Option<usize>, String> {
         self.frames += 1;
         if let Some(word) = self.last_word {
             return Err(format!("code {code} and {body:?} after {word:?}"));
         }
-        if code == code::PUSHED {
-            return pushed(body);
+        if [code::PUSHED, code::EVENT].contains(&code) {
+            return pushed(body).map(|()| None);
         }
         match Word::of(code, body) {
             Some(Word::GoAway) => {
                 self.goaways += 1;
-                return Ok(());
+                return Ok(None);
             }
             word @ Some(_) => {
                 self.last_word = word;
-                return Ok(());
+                return Ok(None);
             }
             None => {}
         }
         while let Some(expectation) = expected.replies.get(self.next) {
             self.next += 1;
             if expectation.answer.fits(code, body) {
-                return Ok(());
+                return Ok(Some(expectation.request));
             }
             let overloaded = match expectation.may_overload {
                 Some(answered) if reply_errors => {
@@ -308,7 +338,7 @@ impl Progress {
             }
             self.overloaded += 1;
             if reply_errors {
-                return Ok(());
+                return Ok(None);
             }
         }
         Err(format!("a reply after the last one: code {code}, {body:?}"))

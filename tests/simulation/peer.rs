@@ -4,10 +4,12 @@ use std::net::SocketAddr;
 
 use corelane::metrics::CloseCause;
 
+use crate::handlers::code;
 use crate::mesh::Mesh;
 use crate::model::{Expected, Progress};
 use crate::network::{Link, Network};
 use crate::random::Random;
+use crate::topics::Oracle;
 use crate::wire::{Reader, u16_at};
 
 /// What a peer is going to do.
@@ -236,7 +238,7 @@ impl Peer {
     /// Judges what has been sent to it since it was asked last.
     pub(crate) fn judge(
         &mut self,
-        (network, mesh): (&Network, &Mesh),
+        (network, mesh, topics): (&Network, &Mesh, &mut Oracle),
         frame_bytes_max: usize,
         reply_errors: bool,
     ) {
@@ -254,11 +256,18 @@ impl Peer {
                 };
                 let pushed = |body: &[u8]| {
                     let id = link.id.ok_or("it was never let in")?;
+                    if code == code::EVENT {
+                        return topics.arrived(self.number, body);
+                    }
                     mesh.arrived(id, body)
                 };
-                self.progress
-                    .take(&self.expected, reply_errors, (code, &body), pushed)
-                    .map(|()| true)
+                let frame = (code, &*body);
+                let progress = &mut self.progress;
+                let request = progress.take(&self.expected, reply_errors, frame, pushed)?;
+                if let Some(request) = request {
+                    topics.answered((self.number, request), frame)?;
+                }
+                Ok(true)
             });
             match judged {
                 Ok(true) => {}

@@ -1,7 +1,7 @@
 //! Shards that drain end together: none while there is anything left on any of them or on its way
 //! between them, and all of them soon after.
 
-use corelane::shard::Message;
+use corelane::shard::{Message, Shard};
 
 use crate::network::Link;
 use crate::run::Run;
@@ -29,7 +29,11 @@ impl Ends {
 
 /// After a turn of this shard.
 pub(crate) fn judge_rest(run: &mut Run, number: usize) {
-    let left = what_is_left(run);
+    let errands = what_waits(run);
+    let has_errands = errands.is_some();
+    // A task may want something after its shard has gone to rest.
+    let may_want = has_errands && run.has_topics();
+    let left = errands.or_else(|| what_is_left(run));
     if left.is_none() {
         run.ends.nothing_left_us.get_or_insert(run.now_us);
     } else {
@@ -41,7 +45,7 @@ pub(crate) fn judge_rest(run: &mut Run, number: usize) {
     // Asynchronous handlers may outlive their connections, and want things of shards that are over.
     let is_first = run.ends.stopped_us.iter().all(Option::is_none);
     let io = run.shards[number].io_mut();
-    if is_first && io.going_down.draining_since_us().is_some() {
+    if is_first && !may_want && io.going_down.draining_since_us().is_some() {
         assert_eq!(left, None, "shard {number} has ended in a drain");
     }
     run.ends.stopped_us[number] = Some(run.now_us);
@@ -61,14 +65,17 @@ pub(crate) fn judge_ends(run: &Run) {
     }
 }
 
-/// Something that keeps shards from ending, if there is anything.
+/// Errands that are to be carried out, if there are any.
+fn what_waits(run: &Run) -> Option<String> {
+    let number = run.shards.iter().position(Shard::has_errands)?;
+    Some(format!("shard {number} has errands"))
+}
+
+/// Something else that keeps shards from ending, if there is anything.
 fn what_is_left(run: &mut Run) -> Option<String> {
     for (number, shard) in run.shards.iter_mut().enumerate() {
         if !shard.io_mut().going_down.is_begun() {
             return Some(format!("shard {number} was not told"));
-        }
-        if shard.has_errands() {
-            return Some(format!("shard {number} has errands"));
         }
     }
     let network = &run.network;

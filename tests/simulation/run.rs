@@ -12,10 +12,13 @@ use crate::limits::connection_bytes;
 use crate::model;
 use crate::network::Network;
 use crate::peer::{Peer, Reading};
+use crate::random::Random;
 use crate::reload::Rules;
 use crate::rest::Ends;
 use crate::scenario::{Class, Scenario};
 use crate::state::{Flow, State};
+use crate::tasks::Tasks;
+use crate::topics::Oracle;
 use crate::{ends, invariants};
 
 /// More turns than any run needs: it would go on for ever.
@@ -44,6 +47,9 @@ pub(crate) struct Run {
     /// Whose close has been judged.
     pub(crate) closes_judged: Vec<bool>,
     pub(crate) ends: Ends,
+    pub(crate) topics: Oracle,
+    pub(crate) tasks: Tasks,
+    rounds: u64,
 }
 
 /// What a run came to.
@@ -80,6 +86,14 @@ impl Run {
             scenario.long_naps_percent,
         ));
         let addresses: Vec<_> = peers.iter().map(|peer| peer.script.address).collect();
+        let topics = Oracle::new(&peers);
+        if scenario.kind == Class::Topics {
+            state.mesh.expect_events(topics.event_bytes());
+        }
+        let tasks = Tasks::new(match scenario.kind {
+            Class::Topics => scenario.random.fork(),
+            _ => Random::new(0),
+        });
         let mut network = Network::new(&addresses, (scenario.shards, scenario.listeners));
         network.mesh.queue_max = scenario.faults.mesh_queue_max;
         network.trace = traces.then(Vec::new);
@@ -100,6 +114,9 @@ impl Run {
             put_off: vec![false; shards.len()],
             closes_judged: vec![false; peers.len()],
             ends: Ends::new(shards.len()),
+            topics,
+            tasks,
+            rounds: 0,
             shards,
             loads,
             state,
@@ -123,12 +140,10 @@ impl Run {
 
     /// Runs to the end.
     pub(crate) fn finish(&mut self) -> Outcome {
-        let mut rounds = 0;
-        while !self.is_over() {
-            rounds += 1;
-            assert!(rounds < TURNS_MAX, "it goes on for ever");
-            self.round();
-            self.pass_time();
+        if self.has_topics() {
+            self.go_on_with_tasks();
+        } else {
+            while self.go_on() {}
         }
         ends::judge_end(self);
         Outcome {
@@ -143,11 +158,28 @@ impl Run {
         }
     }
 
+    pub(crate) fn has_topics(&self) -> bool {
+        self.scenario.kind == Class::Topics
+    }
+
+    /// One more round, unless it is all over.
+    pub(crate) fn go_on(&mut self) -> bool {
+        if self.is_over() {
+            return false;
+        }
+        self.rounds += 1;
+        assert!(self.rounds < TURNS_MAX, "it goes on for ever");
+        self.round();
+        self.pass_time();
+        true
+    }
+
     /// All shards have stopped, and nothing is left that they could be told: handlers may outlive
     /// their connections.
     fn is_over(&mut self) -> bool {
         self.turns.iter().all(|turn| turn.stopped && !turn.worked)
             && self.shards.iter().all(|shard| !shard.has_errands())
+            && self.tasks_are_done()
             && self.network.mesh.next_us().is_none()
             && self
                 .shards
@@ -161,6 +193,7 @@ impl Run {
         self.network.now_us = self.now_us;
         let mut order: Vec<usize> = (0..self.peers.len()).collect();
         self.scenario.random.shuffle(&mut order);
+        self.crowd();
         for peer in order {
             self.peers[peer].act(self.now_us, &mut self.network);
         }
@@ -199,6 +232,8 @@ impl Run {
         self.network.mesh.presented.clear();
         let before = self.before(number);
         self.state.turn.set(self.network.turn);
+        self.state.forum.enter(number);
+        self.tasks.note_turn();
         self.network.note(|| format!("turn of shard {number}"));
         let shard = &mut self.shards[number];
         shard.io_mut().network = std::mem::take(&mut self.network);
@@ -231,6 +266,7 @@ impl Run {
         let is_busy = |shard: &mut Shard<FakeIo, State>| shard.io_mut().is_busy(network);
         if self.shards.iter_mut().any(is_busy)
             || self.turns.iter().any(|turn| turn.worked)
+            || self.has_tasks()
             || peers_us.is_some_and(|at_us| at_us <= now_us)
         {
             let tick_us_max = self.scenario.tick_us_max;
@@ -339,8 +375,10 @@ fn shard(
         (number as u16, Arc::clone(loads)),
         scenario.listeners,
         (**settings).clone(),
-        router(),
+        router(scenario.kind),
         |local| {
+            let limits = scenario.topics.limits.clone();
+            state.forum.add_shard(&local, limits);
             state.mesh.add_shard(local);
             Rc::clone(state)
         },

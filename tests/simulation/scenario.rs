@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use corelane::shard::Settings;
 
+use crate::forum::Plan;
 use crate::io::Faults;
 use crate::limits::{faults, other_settings, rate, settings};
 use crate::network::address;
@@ -47,10 +48,13 @@ pub(crate) enum Class {
     /// Handlers that push to connections of all shards, and have functions run there; maybe with a
     /// drain in the middle.
     Mesh,
+    /// The topics that ship, on several shards: peers that subscribe, publish, leave and come again;
+    /// maybe with a drain or a stop in the middle.
+    Topics,
 }
 
 impl Class {
-    pub(crate) const ALL: [Class; 15] = [
+    pub(crate) const ALL: [Class; 16] = [
         Class::Calm,
         Class::Faulty,
         Class::Crowded,
@@ -66,6 +70,7 @@ impl Class {
         Class::Memory,
         Class::Reload,
         Class::Mesh,
+        Class::Topics,
     ];
 }
 
@@ -93,6 +98,7 @@ pub(crate) struct Scenario {
     pub(crate) listeners: usize,
     pub(crate) faults: Faults,
     pub(crate) scripts: Vec<Script>,
+    pub(crate) topics: Plan,
     /// When the shards are told to drain.
     pub(crate) drain_us: Option<u64>,
     /// When the shards are told to stop; otherwise that is when nothing else is left to do.
@@ -124,13 +130,16 @@ impl Scenario {
         };
         let shards = match class {
             Class::Reload | Class::Mesh => random.one_of(&[1, 2, 2, 3]),
+            Class::Topics => random.one_of(&[2, 2, 3, 4]),
             Class::Slow | Class::Overload | Class::Large => 1,
             Class::Balanced => random.between(2, 3),
             _ => random.one_of(&[1, 1, 2, 3]),
         };
         let listeners = random.between(1, 2);
         let (peers_min, peers_max) = match class {
-            Class::Crowded | Class::Balanced | Class::Reload | Class::Mesh => (4, 12),
+            Class::Crowded | Class::Balanced | Class::Reload | Class::Mesh | Class::Topics => {
+                (4, 12)
+            }
             Class::Large => (1, 3),
             Class::Memory => (3, 10),
             _ => (1, 6),
@@ -138,17 +147,26 @@ impl Scenario {
         let peers = random.between(peers_min, peers_max);
         let places = (shards, listeners);
         let scripts = scripts(kind, peers, places, (start_us, &settings), &mut random);
-        let drains = kind == Class::Drain || kind == Class::Mesh && random.percent(40);
+        let has_pushes = matches!(kind, Class::Mesh | Class::Topics);
+        let drains = kind == Class::Drain || has_pushes && random.percent(40);
         let drain_us = drains.then(|| start_us + random.between_us(1, 15_000));
         let stop_us = match kind {
+            Class::Topics if drain_us.is_none() && random.percent(30) => {
+                Some(start_us + random.between_us(1, 15_000))
+            }
             Class::Stopping => Some(start_us + random.between_us(1, 15_000)),
             Class::Drain if random.percent(30) => {
                 drain_us.map(|at_us| at_us + random.between_us(1, 1_000_000))
             }
             _ => None,
         };
+        let topics = match kind {
+            Class::Topics => Plan::new((start_us, shards), &mut settings, &mut random),
+            _ => Plan::default(),
+        };
         Scenario {
             kind,
+            topics,
             rate,
             reloads,
             shards,
@@ -230,7 +248,7 @@ fn scripts(
     };
     let addresses = random.between(1, 4);
     let returns_percent = match class {
-        Class::Crowded | Class::Balanced | Class::Memory | Class::Mesh => 40,
+        Class::Crowded | Class::Balanced | Class::Memory | Class::Mesh | Class::Topics => 40,
         _ => 0,
     };
     let busy_shard = random.between(0, shards - 1);
@@ -269,6 +287,7 @@ fn script(class: Class, peer: usize, settings: &Settings, random: &mut Random) -
     let frames = match class {
         Class::Crowded | Class::Balanced => random.between(0, 8),
         Class::Large => random.between(1, 20),
+        Class::Topics => random.between(3, 40),
         _ => random.between(0, 30),
     };
     let pings_every_us = settings
@@ -313,6 +332,7 @@ fn script(class: Class, peer: usize, settings: &Settings, random: &mut Random) -
     };
     let is_sleepy = match class {
         Class::Slow | Class::Hoarder | Class::Mesh => random.percent(60),
+        Class::Topics => random.percent(30),
         _ => random.percent(20),
     };
     Script {
@@ -320,7 +340,11 @@ fn script(class: Class, peer: usize, settings: &Settings, random: &mut Random) -
             bytes_max,
             gap_us_max,
         },
-        half_closes: random.percent(if class == Class::Drain { 40 } else { 80 }),
+        half_closes: random.percent(match class {
+            Class::Drain => 40,
+            Class::Topics => 50,
+            _ => 80,
+        }),
         reading: if is_sleepy {
             Reading::Sleepy(random.between(1, 20))
         } else {

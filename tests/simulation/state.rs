@@ -10,6 +10,7 @@ use std::task::Waker;
 use corelane::handler::ConnectionId;
 use corelane::shard::Settings;
 
+use crate::forum::Forum;
 use crate::handlers::code;
 use crate::mesh::Mesh;
 use crate::model;
@@ -108,10 +109,10 @@ impl Flow {
     }
 
     /// Bytes that the replies to everything that the peer sends have at most: no text of the shard's
-    /// own has a hundred.
+    /// own or of its topics has two hundred.
     pub(crate) fn all_bytes_max(&self) -> usize {
         let bytes_min = self.requests.last().map_or(0, |last| last.after_bytes);
-        bytes_min + 100 * self.requests.len()
+        bytes_min + 200 * self.requests.len()
     }
 
     /// Bytes that the replies to what synchronous handlers got have at least.
@@ -209,6 +210,7 @@ pub(crate) struct State {
     /// Out of a hundred handlers.
     long_naps_percent: u64,
     pub(crate) mesh: Mesh,
+    pub(crate) forum: Forum,
 }
 
 #[derive(Debug)]
@@ -229,6 +231,7 @@ impl State {
         let violations = Violations::default();
         State {
             mesh: Mesh::new(violations.clone(), random.fork()),
+            forum: Forum::default(),
             violations,
             now_us: Cell::new(0),
             turn: Cell::new(0),

@@ -42,6 +42,24 @@ const FATAL: [u16; 9] = [
     code::ASYNC_ERROR_REPLY,
 ];
 
+/// As often as they are in it.
+const OF_TOPICS: [u16; 14] = [
+    code::SUBSCRIBE,
+    code::SUBSCRIBE,
+    code::SUBSCRIBE,
+    code::UNSUBSCRIBE,
+    code::PUBLISH,
+    code::PUBLISH,
+    code::PUBLISH,
+    code::PUBLISH,
+    code::PUBLISH,
+    code::PUBLISH,
+    code::PUBLISH,
+    code::PING,
+    code::ECHO,
+    code::ASYNC_ECHO,
+];
+
 impl Stream<'_> {
     /// So many PINGs.
     pub(crate) fn push_pings(&mut self, times: usize) {
@@ -73,6 +91,8 @@ impl Stream<'_> {
             _ if has_trouble && random.percent(30) => random.one_of(&FATAL),
             Class::Slow | Class::Hoarder | Class::Memory if random.percent(60) => code::AMPLIFY,
             Class::Large if random.percent(50) => code::ASYNC_ECHO,
+            Class::Topics if number < 2 && random.percent(60) => code::SUBSCRIBE,
+            Class::Topics => random.one_of(&OF_TOPICS),
             Class::Mesh if random.percent(60) => random.one_of(&[code::MESH, code::ASYNC_MESH]),
             _ => random.one_of(&HARMLESS),
         };
@@ -81,10 +101,11 @@ impl Stream<'_> {
         } else {
             code
         };
-        let body = if code == code::PING {
-            Vec::new()
-        } else {
-            self.body(code, number, has_trouble, random)
+        let body = match code {
+            code::PING => Vec::new(),
+            code::SUBSCRIBE | code::UNSUBSCRIBE => topic(random).as_bytes().to_vec(),
+            code::PUBLISH => self.publish_body(number, random),
+            _ => self.body(code, number, has_trouble, random),
         };
         let mut bytes = frame(code, &body);
         if has_trouble && random.percent(30) {
@@ -119,6 +140,25 @@ impl Stream<'_> {
         body
     }
 
+    /// A topic and a payload that nobody else publishes.
+    fn publish_body(&self, number: u16, random: &mut Random) -> Vec<u8> {
+        let topic = topic(random);
+        let mut body = vec![topic.len() as u8];
+        body.extend_from_slice(topic.as_bytes());
+        body.extend_from_slice(&self.peer.to_be_bytes());
+        body.extend_from_slice(&number.to_be_bytes());
+        let room_bytes = self.settings.frame_bytes_max - 8 - body.len();
+        let longest_bytes = match random.between(0, 9) {
+            0..7 => 40,
+            7..9 => 1_000,
+            _ => 29_000,
+        };
+        let filler_bytes = random.between(0, room_bytes.min(longest_bytes));
+        let seed = usize::from(self.peer) * 13 + usize::from(number);
+        body.extend((0..filler_bytes).map(|at| (seed + at * 31) as u8));
+        body
+    }
+
     pub(crate) fn push_bad_length(&mut self, random: &mut Random) {
         let too_long = self.settings.frame_bytes_max + 1;
         let length = random.one_of(&[0, 7, too_long, 65_535]) as u16;
@@ -133,4 +173,10 @@ impl Stream<'_> {
         let cut = random.between(1, bytes.len() - 1);
         self.bytes.extend_from_slice(&bytes[..cut]);
     }
+}
+
+/// Few, so that many want the same; one as long as may be.
+fn topic(random: &mut Random) -> &'static str {
+    const LONGEST: &str = "the longest topic that there may be has 64 bytes, like this one.";
+    random.one_of(&["news", "news", "news", "weather", "weather", LONGEST])
 }

@@ -11,6 +11,7 @@ impl Run {
         if is_time(self.told_us(number, self.scenario.drain_us)) && !going_down.is_begun() {
             self.network.note(|| format!("shard {number} is to drain"));
             self.remember_drain(number);
+            self.state.forum.enter(number);
             let shard = &mut self.shards[number];
             shard.io_mut().going_down.drain_us = Some(now_us);
             shard.io_mut().network = std::mem::take(&mut self.network);
@@ -25,6 +26,7 @@ impl Run {
             if !had_to_stop {
                 self.remember_stop(number);
             }
+            self.state.forum.enter(number);
             let shard = &mut self.shards[number];
             shard.io_mut().stop_told_us = Some(now_us);
             shard.io_mut().going_down.stop_us.get_or_insert(now_us);
