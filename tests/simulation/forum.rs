@@ -9,7 +9,7 @@ use corelane::handler::Local;
 use corelane::shard::Settings;
 
 use crate::handlers::code;
-use crate::limits::{connection_bytes, desk_errands};
+use crate::limits::connection_bytes;
 use crate::random::Random;
 use crate::run::Run;
 use crate::state::State;
@@ -24,23 +24,20 @@ pub(crate) struct Plan {
     crowds: Vec<Crowd>,
 }
 
-/// A shard gets more to do than it has room for.
+/// A shard gets more bytes of frames, for who is gone, than it has room for, again and again.
 #[derive(Clone, Copy, Debug)]
 struct Crowd {
     at_us: u64,
+    until_us: u64,
     shard: usize,
-    by: By,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum By {
-    /// Bytes of frames for who is gone.
-    Bytes,
-    /// Errands, with room for so many more.
-    Number { spare: usize },
 }
 
 impl Plan {
+    /// When all that is too much for shards is to be done at once.
+    pub(crate) fn relief_us(&self) -> Option<u64> {
+        self.crowds.iter().map(|crowd| crowd.until_us).max()
+    }
+
     /// Small limits, where there are any, and `settings` that go with them.
     pub(crate) fn new(
         (start_us, shards): (u64, usize),
@@ -61,35 +58,24 @@ impl Plan {
             let spare_bytes = random.one_of(&[100, 300, 3_000, 30_000]);
             settings.memory_bytes_max = random.between(3, 8) * connection_bytes() + spare_bytes;
         }
-        // With short frames it would take too many turns until that is over.
-        let is_by_bytes = settings.frame_bytes_max >= 8_000 && random.percent(50);
-        if is_by_bytes {
-            settings.turn_errands_max = random.one_of(&[30, 100, 512]);
+        // With short frames it would take too many.
+        let is_crowded = settings.frame_bytes_max >= 8_000 && random.percent(60);
+        if is_crowded {
+            // A turn begins with errands, which must leave little room.
+            settings.turn_errands_max = random.between(1, 3);
         }
-        let is_by_number = random.percent(6);
-        if is_by_number {
-            // So many that it is over with one turn.
-            settings.turn_errands_max = 1 << 20;
-        }
-        let crowds = match (is_by_number, is_by_bytes) {
-            (true, _) => random.between(1, 3),
-            (_, true) => random.between(1, 8),
-            _ => 0,
-        };
-        let crowd = |random: &mut Random| Crowd {
-            at_us: start_us + random.between_us(0, 8_000),
-            shard: random.between(0, shards - 1),
-            by: if is_by_number {
-                By::Number {
-                    spare: random.between(0, 4),
-                }
-            } else {
-                By::Bytes
-            },
+        let crowds = if is_crowded { random.between(1, 3) } else { 0 };
+        let crowd = |_| {
+            let at_us = start_us + random.between_us(500, 10_000);
+            Crowd {
+                at_us,
+                until_us: at_us + random.between_us(300, 2_000),
+                shard: random.between(0, shards - 1),
+            }
         };
         Plan {
             limits,
-            crowds: (0..crowds).map(|_| crowd(random)).collect(),
+            crowds: (0..crowds).map(crowd).collect(),
         }
     }
 }
@@ -141,36 +127,29 @@ impl Run {
 
     /// Gives back whether that is done with.
     fn crowd_out(&mut self, crowd: Crowd) -> bool {
-        let shard = crowd.shard;
+        let (shard, now_us) = (crowd.shard, self.now_us);
         if self.shards[shard].io_mut().going_down.is_begun() {
             return true;
         }
         let local = &self.state.forum.locals.borrow()[shard];
-        match crowd.by {
-            By::Bytes => {
-                let links = &mut self.network.links.iter();
-                let gone = links.find(|link| link.is_of(shard) && link.closed.is_some());
-                let Some(gone) = gone.and_then(|link| link.id) else {
-                    return false;
-                };
-                let body = vec![0; self.scenario.settings.frame_bytes_max - 8];
-                // One that is shared counts once for those in a row.
-                let [one, other] = [(); 2].map(|()| local.share(code::PUSHED, &body).unwrap());
-                while local.push_shared(gone, &one).is_ok()
-                    && local.push_shared(gone, &other).is_ok()
-                {}
-            }
-            By::Number { spare } => {
-                if self.shards[shard].has_errands() {
-                    return false;
-                }
-                for _ in spare..desk_errands() {
-                    local.tell(shard, |_| ()).unwrap();
-                }
-            }
+        let links = &mut self.network.links.iter();
+        let gone = links.find(|link| link.is_of(shard) && link.closed.is_some());
+        let Some(gone) = gone.and_then(|link| link.id) else {
+            return crowd.until_us <= now_us;
+        };
+        // Short ones are done first, and leave little room; what long ones leave is filled.
+        let long_bytes = self.scenario.settings.frame_bytes_max - 8;
+        for (body_bytes, times) in [(50, 50), (long_bytes, usize::MAX), (50, usize::MAX)] {
+            let body = vec![0; body_bytes];
+            // One that is shared counts once for those in a row.
+            let [one, other] = [(); 2].map(|()| local.share(code::PUSHED, &body).unwrap());
+            let mut frames = [&one, &other].into_iter().cycle().take(times);
+            while frames
+                .next()
+                .is_some_and(|frame| local.push_shared(gone, frame).is_ok())
+            {}
         }
-        self.network
-            .note(|| format!("shard {shard} is crowded by {:?}", crowd.by));
-        true
+        self.network.note(|| format!("shard {shard} is full"));
+        crowd.until_us <= now_us
     }
 }

@@ -243,8 +243,9 @@ fn judge_balance(run: &mut Run, number: usize) {
 fn judge_room(run: &mut Run, number: usize) {
     let held_bytes = run.shards[number].memory_bytes();
     let settings = run.settings(number);
-    let is_full = held_bytes > settings.memory_bytes_max
-        || run.shards[number].connections() >= settings.connections_max;
+    // What is pushed may come to hold more when its send begins, which is after that.
+    let is_short = held_bytes > settings.memory_bytes_max && !run.state.mesh.is_used();
+    let is_full = is_short || run.shards[number].connections() >= settings.connections_max;
     let accepts = run.network.listeners[number]
         .iter()
         .any(|listener| listener.accept.is_some_and(|accept| !accept.cancelled));

@@ -241,26 +241,6 @@ pub(crate) fn connection_bytes() -> usize {
     })
 }
 
-/// How many errands a shard has room for.
-pub(crate) fn desk_errands() -> usize {
-    static ERRANDS: OnceLock<usize> = OnceLock::new();
-    *ERRANDS.get_or_init(|| {
-        let settings = Settings::from(&corelane::Config::default());
-        let shard = (0, Arc::new(Loads::new(1)));
-        let mut local = None;
-        let _shard = Shard::new(Single, shard, 1, settings, Router::new(), |its| {
-            local = Some(its);
-            Rc::new(())
-        });
-        let local = local.unwrap();
-        let mut errands = 0;
-        while local.tell(0, |()| ()).is_ok() {
-            errands += 1;
-        }
-        errands
-    })
-}
-
 /// One connection arrives again and again, and nothing else happens.
 struct Single;
 

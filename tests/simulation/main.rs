@@ -1,7 +1,7 @@
 //! Shards in a simulation: the real event loops over an [`Io`](corelane::shard::Io) that does
 //! whatever a kernel, a network and a mesh may do, in virtual time, by the seed.
 //!
-//! Each seed is one run: one to three shards and a few peers, with scripts, limits and faults of its
+//! Each seed is one run: one to four shards and a few peers, with scripts, limits and faults of its
 //! own. After every turn the shard is judged by what the protocol and the contract of `Io` say:
 //! replies in order and whole and for nobody else, one send and one receive in flight, buffers given
 //! back, every socket closed once, every counter right, nobody cut off before it is time or long
@@ -213,7 +213,7 @@ fn whoever_is_pushed_to_gets_it_once_and_in_order() {
 
 #[test]
 fn events_come_to_subscribers_in_order_and_without_gaps() {
-    let seen = run_class(Class::Topics, 150);
+    let seen = run_class(Class::Topics, 100);
     seen.has("events", |counters| counters.pushes);
     seen.has("refused errands", |counters| counters.errands_refused);
     seen.has("refused publishes and subscribes", |counters| {

@@ -146,7 +146,7 @@ impl Scenario {
         };
         let peers = random.between(peers_min, peers_max);
         let places = (shards, listeners);
-        let scripts = scripts(kind, peers, places, (start_us, &settings), &mut random);
+        let mut scripts = scripts(kind, peers, places, (start_us, &settings), &mut random);
         let has_pushes = matches!(kind, Class::Mesh | Class::Topics);
         let drains = kind == Class::Drain || has_pushes && random.percent(40);
         let drain_us = drains.then(|| start_us + random.between_us(1, 15_000));
@@ -164,6 +164,14 @@ impl Scenario {
             Class::Topics => Plan::new((start_us, shards), &mut settings, &mut random),
             _ => Plan::default(),
         };
+        let relief_us = topics.relief_us();
+        let reloads = match relief_us {
+            Some(at_us) => vec![relief(at_us, &settings)],
+            None => reloads,
+        };
+        if relief_us.is_some() {
+            scripts.extend((0..shards).map(|shard| brief(shard, start_us, &mut random)));
+        }
         Scenario {
             kind,
             topics,
@@ -173,8 +181,8 @@ impl Scenario {
             listeners,
             faults: faults(kind, &mut random),
             scripts,
-            drain_us,
-            stop_us,
+            drain_us: drain_us.filter(|_| relief_us.is_none()),
+            stop_us: stop_us.filter(|_| relief_us.is_none()),
             told_apart_us: random.one_of(&[0, 0, 100, 3_000]),
             resets_the_eternal: random.percent(50),
             long_naps_percent: match kind {
@@ -351,6 +359,30 @@ fn script(class: Class, peer: usize, settings: &Settings, random: &mut Random) -
             Reading::Eager
         },
         ..quick(stream.bytes, random)
+    }
+}
+
+/// From then on, a turn does all errands that there are.
+fn relief(at_us: u64, settings: &Settings) -> Reload {
+    let settings = Settings {
+        turn_errands_max: usize::MAX,
+        ..settings.clone()
+    };
+    Reload {
+        at_us,
+        settings: Rc::new(settings),
+        rate: None,
+    }
+}
+
+/// A peer that comes early, and goes at once.
+fn brief(shard: usize, start_us: u64, random: &mut Random) -> Script {
+    Script {
+        connect_us: start_us,
+        listener: (shard, 0),
+        address: address(5, shard, false),
+        farewell_us: Some(0),
+        ..quick(Vec::new(), random)
     }
 }
 

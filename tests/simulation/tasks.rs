@@ -25,10 +25,10 @@ const YIELDS: usize = 6;
 
 /// So many times nobody has waited before that is taken for certain: refusals show with a shard's next
 /// turn.
-const CALM_ROUNDS: u32 = 3;
+const CALM_ROUNDS: u32 = 2;
 
 /// Of a hundred rounds, how many tasks go on after, while some may wait.
-const GOES_ON_PERCENT: u64 = 12;
+const GOES_ON_PERCENT: u64 = 8;
 
 /// How far the tasks of a run are.
 #[derive(Debug)]
