@@ -5,10 +5,10 @@
 //! and the reply has come; every byte of every EVENT is compared. A bystander asks for one PING after
 //! the other meanwhile. In turn with that, the same server
 //! answers ECHOs of 64 bytes over as many connections, each with one request in flight, to clients
-//! that read in the same way. The server is a process of its own on one CPU, all of its shards there
-//! together; everybody else is one thread on another. A delivery takes half the system calls of an
-//! ECHO, and all of them share one encoding: so it is expected to cost at most 0.7 of its CPU.
-//! README.md, one folder up, says how CPU time is accounted for.
+//! that read in the same way, without ever sleeping. The server is a process of its own on one CPU,
+//! all of its shards there together; everybody else is one thread on another. A delivery takes half
+//! the system calls of an ECHO, and all of them share one encoding: so it is expected to cost at most
+//! 0.7 of its CPU. README.md, one folder up, says how CPU time is accounted for.
 
 #![allow(clippy::expect_used)] // what cannot fail here says so
 #![allow(clippy::cast_precision_loss)] // counts and nanoseconds of a few seconds fit a double
@@ -133,7 +133,6 @@ struct Work {
     /// CPU time of the server each time, in microseconds.
     server_us: f64,
     server_busy: f64,
-    client_busy: f64,
 }
 
 impl Plan {
@@ -190,11 +189,11 @@ impl Plan {
         let server = self.server(shards)?;
         let mut crowd = Crowd::of_subscribers(server.address(), self.subscribers, PAYLOAD_BYTES)?;
         crowd.publish_for(self.warm_up())?;
-        let (published, used) = Used::by(&server, || crowd.publish_for(self.measured))?;
+        let (published, used) = server_seconds(&server, || crowd.publish_for(self.measured))?;
         let deliveries = (published.last_us.len() * self.subscribers) as f64;
         let seconds = published.took.as_secs_f64();
         Ok(Fanout {
-            deliveries: Work::of(deliveries, seconds, &used),
+            deliveries: Work::of(deliveries, seconds, used),
             p99_us: percentile(&published.last_us, 0.99),
             ping_p99_us: percentile(&published.pings_us, 0.99),
             last_us: Spread::of(published.last_us),
@@ -205,9 +204,9 @@ impl Plan {
         let server = self.server(shards)?;
         let mut crowd = Crowd::of_askers(server.address(), self.subscribers, PAYLOAD_BYTES)?;
         crowd.echo_for(self.warm_up())?;
-        let (echoed, used) = Used::by(&server, || crowd.echo_for(self.measured))?;
+        let (echoed, used) = server_seconds(&server, || crowd.echo_for(self.measured))?;
         let seconds = echoed.took.as_secs_f64();
-        Ok(Work::of(echoed.replies as f64, seconds, &used))
+        Ok(Work::of(echoed.replies as f64, seconds, used))
     }
 
     fn warm_up(&self) -> Duration {
@@ -215,40 +214,23 @@ impl Plan {
     }
 }
 
-/// CPU time of the server's process and of this thread, in seconds.
-struct Used {
-    server: f64,
-    client: f64,
-}
-
-impl Used {
-    /// By something that is done.
-    fn by<T>(
-        server: &Server,
-        work: impl FnOnce() -> Result<T, Failure>,
-    ) -> Result<(T, Used), Failure> {
-        let server_cpu =
-            || CpuTime::of_process(server.pid()).or_failed("the server's process is not seen");
-        let (before, client_before) = (server_cpu()?, CpuTime::of_this_thread());
-        let outcome = work()?;
-        let used = Used {
-            server: server_cpu()?.since(before).ran.as_secs_f64(),
-            client: CpuTime::of_this_thread()
-                .since(client_before)
-                .ran
-                .as_secs_f64(),
-        };
-        Ok((outcome, used))
-    }
+/// What something that is done takes of the server's CPU time, in seconds.
+fn server_seconds<T>(
+    server: &Server,
+    work: impl FnOnce() -> Result<T, Failure>,
+) -> Result<(T, f64), Failure> {
+    let used = || CpuTime::of_process(server.pid()).or_failed("the server's process is not seen");
+    let before = used()?;
+    let outcome = work()?;
+    Ok((outcome, used()?.since(before).ran.as_secs_f64()))
 }
 
 impl Work {
-    fn of(times: f64, seconds: f64, used: &Used) -> Work {
+    fn of(times: f64, seconds: f64, server_seconds: f64) -> Work {
         Work {
             per_second: times / seconds,
-            server_us: used.server * 1e6 / times,
-            server_busy: used.server / seconds,
-            client_busy: used.client / seconds,
+            server_us: server_seconds * 1e6 / times,
+            server_busy: server_seconds / seconds,
         }
     }
 }
@@ -309,7 +291,6 @@ fn print_turns(shards: usize, turns: &[Turn]) {
         "per second",
         "server CPU us each",
         "server busy",
-        "client busy",
         "PUBLISH to last EVENT p50 us",
         "p99 us",
         "PING meanwhile p99 us",
@@ -322,7 +303,6 @@ fn print_turns(shards: usize, turns: &[Turn]) {
             spread(|work| work.per_second).text(),
             spread(|work| work.server_us).text(),
             spread(|work| work.server_busy).percent(),
-            spread(|work| work.client_busy).percent(),
         ];
         row.extend(last);
         row
