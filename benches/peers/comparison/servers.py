@@ -179,10 +179,11 @@ def build(names: list[str]) -> tuple[Path, list[Server]]:
     if ASIO in names:
         peers_folder.mkdir(parents=True, exist_ok=True)
         _run([str(PEERS / "asio" / "build"), str(peers_folder / "peer-asio")])
-    return corelane, [_server(name, corelane, peers_folder) for name in names]
+    return corelane, [command(name, corelane, peers_folder) for name in names]
 
 
-def _server(name: str, corelane: Path, peers_folder: Path) -> Server:
+def command(name: str, corelane: Path, peers_folder: Path) -> Server:
+    """How a server is started: corelane's program, or that of a peer."""
     if name in (CORELANE, CORELANE_BP0):
         words = ["serve", "--admin", "off", "--listen", "127.0.0.1:0", "--shards", "1", "--cpus", "{cpu}"]
         words += ["--set", "log.level=warn"]
@@ -190,7 +191,7 @@ def _server(name: str, corelane: Path, peers_folder: Path) -> Server:
             words += ["--set", "shards.busy_poll_us=0"]
         return Server(name, (str(corelane), *words))
     program = peers_folder / RUST_PEERS.get(name, f"peer-{name}")
-    return Server(name, (str(program), "--admin", "off", "--listen", "127.0.0.1:0", "--cpu", "{cpu}"))
+    return Server(name, (str(program), "--listen", "127.0.0.1:0", "--cpu", "{cpu}"))
 
 
 def _cargo_build(folder: Path, words: list[str]) -> None:

@@ -20,7 +20,7 @@ from comparison import idle, report
 from comparison.figures import Spread, digits, table
 from comparison.loading import Shape
 from comparison.machine import Cpus, WrongWords
-from comparison.servers import Running, Server, ServerFailed
+from comparison.servers import ASIO, RUST_PEERS, Running, Server, ServerFailed, command
 
 # Answers each PING of any number of connections, as any server might be written.
 PING_SERVER = """
@@ -106,6 +106,12 @@ class Words(unittest.TestCase):
         self.assertEqual(server, Server("mine", ("/opt/my server", "--cpu", "{cpu}")))
         for text in ["", "mine", "=x {cpu}", "mine=/opt/mine", "mine='{cpu}"]:
             self.assertRaises(WrongWords, Server.parse, text)
+
+    def test_peers_get_the_words_that_they_know(self) -> None:
+        """Once they got one of corelane's as well, and none of them started."""
+        for name in [*RUST_PEERS, ASIO]:
+            peer = command(name, Path("corelane"), Path("release"))
+            self.assertEqual(peer.command[1:], ("--listen", "127.0.0.1:0", "--cpu", "{cpu}"))
 
     def test_cpus(self) -> None:
         allowed = sorted(os.sched_getaffinity(0))
