@@ -1,9 +1,10 @@
-//! The tasks of topics, which are glommio's: they see to links, and try again what found no room, a
-//! millisecond of real time later.
+//! The tasks of topics, which are glommio's: they see to links, and try again what found no room on
+//! another shard, a millisecond of real time later. Who waits for room on its own shard is woken by
+//! that.
 //!
 //! All shards of a run are on one executor, which goes on with tasks between two rounds, or not, by the
-//! seed. So that real time means nothing, it never does while somebody may wait for it without waiting
-//! itself for as long: whoever waited before tries again exactly once then.
+//! seed. Real time is to mean nothing: while somebody may wait for it, tasks go on only after as long a
+//! wait, so whoever waited by then tries again exactly once.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
