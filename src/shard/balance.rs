@@ -1,9 +1,9 @@
 //! How many connections each shard has, for the one that has to place another.
 //!
 //! But for one that only drains touch (`rest`), the counts are the only numbers that several shards
-//! write. They are touched when a connection
-//! is placed and when it ends, never on the way of a message, and nothing but the balance depends
-//! on them: a count that is read a moment too early costs one misplaced connection.
+//! write. They are touched when a connection is placed and when it ends, never on the way of a
+//! message, and nothing but the balance depends on them: a count that is read a moment too early costs
+//! one misplaced connection.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 

@@ -20,8 +20,8 @@ const FLUSH_US: u64 = 500_000;
 pub(super) const GOAWAY_BYTES: usize = HEADER_BYTES + size_of::<u32>();
 
 impl<I: Io, S: 'static> Shard<I, S> {
-    /// Begins to drain: nobody is let in but who is on the way already, everybody is told with GOAWAY, requests are still
-    /// answered, connections that go quiet are closed, and what is left after
+    /// Begins to drain: nobody is let in but who is on the way already, everybody is told with GOAWAY,
+    /// requests are still answered, connections that go quiet are closed, and what is left after
     /// [`Settings::drain_us`](super::Settings::drain_us) is stopped. Goes on with the turns that
     /// follow, until one says that the shard has stopped: all shards do at the same time, unless they
     /// are stopped. Until then, one that has nothing left still does what the others want of it.

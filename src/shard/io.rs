@@ -4,7 +4,8 @@
 //! server with: short sends, reordered completions, resets at any moment. The contract:
 //!
 //! - [`Operation::Accept`] and [`Operation::Receive`] go on completing until a completion says
-//!   that there is nothing `more` (a receive that is to be once: its first); every other operation that has a completion has exactly one.
+//!   that there is nothing `more` (a receive that is to be once: its first); every other operation
+//!   that has a completion has exactly one.
 //! - [`Operation::CancelReceive`], [`Operation::CancelSend`] and [`Operation::CancelAccept`] have no
 //!   completion of their own: what they cancel completes as [`Failure::Cancelled`], unless it
 //!   completed before.
