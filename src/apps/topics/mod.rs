@@ -79,10 +79,6 @@
 //! a batch fails, which takes a fault of the program, who waits for it gets ERROR INTERNAL; its events
 //! are lost there, and its topics are announced anew.
 
-#[cfg(test)]
-mod charging;
-#[cfg(test)]
-mod crowding;
 mod directory;
 mod figures;
 mod link;

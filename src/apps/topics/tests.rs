@@ -1,6 +1,9 @@
 //! Directories of several shards in one thread, against a model: everything that they tell one
 //! another arrives in any interleaving, is refused for want of room, or is answered in part.
 
+mod charging;
+mod crowding;
+
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;

@@ -3,9 +3,9 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use super::directory::Directory;
-use super::link::Event;
-use super::refusal::Full;
+use super::super::directory::Directory;
+use super::super::link::Event;
+use super::super::refusal::Full;
 use crate::config;
 use crate::handler::{Charge, ConnectionId, RunError};
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use glommio::LocalExecutor;
 
-use super::Topics;
+use super::super::Topics;
 use crate::config;
 use crate::handler::{ConnectionId, Desk, Local};
 
