@@ -160,8 +160,10 @@ enum Shutdown {
 /// What a turn came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Turn {
-    /// Something happened, or is left to do, so the next turn may find more.
+    /// Something happened, or is left to do.
     pub worked: bool,
+    /// Something is left to do, whether anything completes until the next turn or not.
+    pub has_more: bool,
     /// The latest time for the next turn, even if nothing happens; in the microseconds of
     /// [`Shard::turn`].
     pub wake_at_us: Option<u64>,
@@ -263,8 +265,10 @@ impl<I: Io, S: 'static> Shard<I, S> {
         self.start_sends();
         self.ledger.charge_shared(self.desk.shared_bytes().get());
         self.desk.set_room_bytes(self.ledger.room_bytes());
+        let has_more = is_revising || !self.deferred.is_empty() || self.is_on_errands();
         Turn {
-            worked: worked || is_revising || !self.deferred.is_empty() || self.is_on_errands(),
+            worked: worked || has_more,
+            has_more,
             wake_at_us: self.wake_at_us(),
             stopped: self.has_stopped(),
         }

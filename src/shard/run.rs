@@ -37,7 +37,7 @@ use self::parking::Parking;
 use self::ring_io::RingIo;
 use super::mailbox::DELIVERIES_MAX;
 use super::mesh::Mesh;
-use super::{Loads, Message, Pace, Shard, Snapshot, Turn};
+use super::{Loads, Message, Pace, Shard, Snapshot};
 use crate::handler::{Local, Router};
 use crate::metrics::{Counters, MEASURES};
 use crate::sys::clock::Clock;
@@ -204,20 +204,19 @@ impl Runner {
             if shard.io_mut().ring.has_work() {
                 shard.io_mut().ring.enter()?;
             }
-            let now_us = self.clock.now_us();
+            let mut now_us = self.clock.now_us();
             self.count_wait(now_us);
             self.waits_since_us = None;
-            let mut turn = shard.turn(now_us);
+            let turn = shard.turn(now_us);
             if turn.worked && MEASURES {
-                shard.end_turn(self.clock.now_us());
-            } else {
-                shard.end_turn(now_us);
+                now_us = self.clock.now_us();
             }
+            shard.end_turn(now_us);
             if self.wanted.is_some() {
                 self.show_connections(shard);
             }
             // A shard that accepted nobody, since its messages waited, has to look again.
-            turn.worked |= shard.io_mut().tell_others();
+            let has_more = shard.io_mut().tell_others() | turn.has_more;
             if turn.stopped {
                 return Ok(());
             }
@@ -226,9 +225,16 @@ impl Runner {
             }
             if self.must_yield(shard, now_us) {
                 self.let_others_run(shard).await?;
-            } else if !turn.worked {
+                continue;
+            }
+            if turn.worked && shard.io_mut().ring.has_work() {
+                shard.io_mut().ring.enter()?;
+                now_us = self.clock.now_us();
+            }
+            // With nothing to do, a turn would only look for something, which waiting does for less.
+            if !has_more && !shard.io_mut().is_due() {
                 self.waits_since_us = Some(now_us);
-                self.wait(shard, turn, now_us).await?;
+                self.wait(shard, turn.wake_at_us, now_us).await?;
             }
         }
     }
@@ -363,7 +369,7 @@ impl Runner {
     async fn wait<S: 'static>(
         &mut self,
         shard: &mut Shard<RingIo, S>,
-        turn: Turn,
+        wake_at_us: Option<u64>,
         now_us: u64,
     ) -> io::Result<()> {
         // Handlers at work have better use for the core than looking. Who waits for an answer of
@@ -371,20 +377,21 @@ impl Runner {
         let handling = shard.handlers() > 0 || shard.calls() > 0;
         let idle_since_us = *self.idle_since_us.get_or_insert(now_us);
         let guard_at_us = handling.then_some(now_us + GUARD_US);
-        let wake_at_us = [turn.wake_at_us, guard_at_us]
+        let wake_at_us = [wake_at_us, guard_at_us]
             .into_iter()
             .flatten()
             .min()
             .unwrap_or(u64::MAX);
+        let mut now_us = now_us;
         if !handling {
             let look_until_us = idle_since_us + self.busy_poll_us;
-            if self.look(shard, look_until_us.min(wake_at_us)) {
-                return Ok(());
+            match self.look(shard, now_us, look_until_us.min(wake_at_us)) {
+                Some(found_nothing_at_us) => now_us = found_nothing_at_us,
+                None => return Ok(()),
             }
         }
         if shard.io_mut().mesh.fall_asleep() {
             let sleep_until_us = (idle_since_us + self.busy_poll_us + SLEEP_US).min(wake_at_us);
-            let now_us = self.clock.now_us();
             if !handling && now_us < sleep_until_us {
                 let timeout = Duration::from_micros(sleep_until_us - now_us);
                 self.pace.parks += 1;
@@ -397,21 +404,25 @@ impl Runner {
         Ok(())
     }
 
-    /// Looks for work until then. Gives back whether there is any.
-    fn look<S: 'static>(&mut self, shard: &mut Shard<RingIo, S>, until_us: u64) -> bool {
-        loop {
-            if shard.io_mut().is_due() {
-                return true;
-            }
-            let now_us = self.clock.now_us();
-            if now_us >= until_us {
-                return false;
-            }
+    /// Looks for work from now until then. Gives back when it was that there was none, or nothing if
+    /// there is some.
+    fn look<S: 'static>(
+        &mut self,
+        shard: &mut Shard<RingIo, S>,
+        mut now_us: u64,
+        until_us: u64,
+    ) -> Option<u64> {
+        while now_us < until_us {
             if self.must_yield(shard, now_us) {
-                return true;
+                return None;
             }
             std::hint::spin_loop();
+            now_us = self.clock.now_us();
+            if shard.io_mut().is_due() {
+                return None;
+            }
         }
+        Some(now_us)
     }
 
     async fn park_until<S: 'static>(

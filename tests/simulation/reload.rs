@@ -129,7 +129,7 @@ impl Run {
             shard.io_mut().network = std::mem::take(&mut self.network);
             shard.reload((*settings).clone());
             self.network = std::mem::take(&mut shard.io_mut().network);
-            self.turns[number].worked = true;
+            self.turns[number].has_more = true;
         }
     }
 

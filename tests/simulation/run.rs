@@ -103,6 +103,7 @@ impl Run {
             .collect();
         let first = Turn {
             worked: true,
+            has_more: true,
             wake_at_us: None,
             stopped: false,
         };
@@ -177,7 +178,7 @@ impl Run {
     /// All shards have stopped, and nothing is left that they could be told: handlers may outlive
     /// their connections.
     fn is_over(&mut self) -> bool {
-        self.turns.iter().all(|turn| turn.stopped && !turn.worked)
+        self.turns.iter().all(|turn| turn.stopped && !turn.has_more)
             && self.shards.iter().all(|shard| !shard.has_errands())
             && self.tasks_are_done()
             && self.network.mesh.next_us().is_none()
@@ -219,7 +220,7 @@ impl Run {
         let turn = self.turns[number];
         let is_woken = turn.wake_at_us.is_some_and(|at_us| at_us <= self.now_us);
         let has_errands = self.shards[number].has_errands();
-        turn.worked
+        turn.has_more
             || is_woken
             || has_errands
             || self.shards[number].io_mut().is_busy(&self.network)
@@ -265,7 +266,7 @@ impl Run {
             .min();
         let is_busy = |shard: &mut Shard<FakeIo, State>| shard.io_mut().is_busy(network);
         if self.shards.iter_mut().any(is_busy)
-            || self.turns.iter().any(|turn| turn.worked)
+            || self.turns.iter().any(|turn| turn.has_more)
             || self.has_tasks()
             || peers_us.is_some_and(|at_us| at_us <= now_us)
         {

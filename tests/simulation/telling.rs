@@ -17,7 +17,7 @@ impl Run {
             shard.io_mut().network = std::mem::take(&mut self.network);
             shard.drain(now_us);
             self.network = std::mem::take(&mut shard.io_mut().network);
-            self.turns[number].worked = true;
+            self.turns[number].has_more = true;
         }
         let was_stopped = self.shards[number].io_mut().stop_told_us.is_some();
         if is_time(self.told_us(number, self.scenario.stop_us)) && !was_stopped {
@@ -33,7 +33,7 @@ impl Run {
             shard.io_mut().network = std::mem::take(&mut self.network);
             shard.stop(now_us);
             self.network = std::mem::take(&mut shard.io_mut().network);
-            self.turns[number].worked = true;
+            self.turns[number].has_more = true;
         }
     }
 
