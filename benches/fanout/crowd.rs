@@ -1,7 +1,7 @@
-//! Everybody who is connected to the server, in one thread over one epoll: subscribers, their
-//! publisher, and a bystander who asks for a PING meanwhile; or as many who ask for ECHOs. The thread
-//! looks for work without a pause: on loopback, waking a reader is the sender's work, and would be
-//! counted as the server's.
+//! Everybody who is connected to the server, in one thread over one epoll: subscribers, who ask for
+//! ECHOs as well, their publisher, and a bystander who asks for a PING meanwhile. The thread looks for
+//! work without a pause: on loopback, waking a reader is the sender's work, and would be counted as
+//! the server's.
 //!
 //! Invariant: each of them has all frames so far, or the bytes of the one under way up to where it
 //! stands; anything else that comes ends the bench.
@@ -56,43 +56,26 @@ pub(super) struct Echoed {
 
 impl Crowd {
     /// Connects so many subscribers, a publisher and a bystander.
-    pub(super) fn of_subscribers(
+    pub(super) fn connect(
         address: SocketAddr,
         subscribers: usize,
         payload_bytes: usize,
     ) -> Result<Crowd, Failure> {
-        let mut crowd = Crowd::connect(address, subscribers + 2, payload_bytes)?;
-        for stream in &mut crowd.streams[..subscribers] {
-            subscribe(stream)?;
-        }
-        crowd.begin()
-    }
-
-    /// Connects so many who will ask for ECHOs.
-    pub(super) fn of_askers(
-        address: SocketAddr,
-        askers: usize,
-        payload_bytes: usize,
-    ) -> Result<Crowd, Failure> {
-        Crowd::connect(address, askers, payload_bytes)?.begin()
-    }
-
-    fn connect(
-        address: SocketAddr,
-        connections: usize,
-        payload_bytes: usize,
-    ) -> Result<Crowd, Failure> {
-        let streams = (0..connections)
+        let mut streams = (0..subscribers + 2)
             .map(|index| connect(address).or_failed(format_args!("connection {index}")))
             .collect::<Result<Vec<_>, _>>()?;
-        Ok(Crowd {
+        for stream in &mut streams[..subscribers] {
+            subscribe(stream)?;
+        }
+        let crowd = Crowd {
             epoll: epoll::create(CreateFlags::CLOEXEC).or_failed("epoll_create")?,
             came_bytes: vec![0; streams.len()],
             streams,
             payload: vec![0; payload_bytes.max(size_of::<u64>())],
             published: 0,
             ready: Vec::with_capacity(EVENTS_MAX),
-        })
+        };
+        crowd.begin()
     }
 
     /// From now on, who has something to read is told of.
@@ -105,17 +88,21 @@ impl Crowd {
         Ok(self)
     }
 
-    /// Everybody asks for one ECHO, and for the next when it has come, for so long; then all that
-    /// was asked for is awaited.
+    fn subscribers(&self) -> usize {
+        self.streams.len() - 2
+    }
+
+    /// All subscribers ask for one ECHO, and for the next when it has come, for so long; then all
+    /// that was asked for is awaited.
     pub(super) fn echo_for(&mut self, time: Duration) -> Result<Echoed, Failure> {
         let echo = frame(&Echo {
             bytes: &self.payload,
         })?;
         let began = Instant::now();
-        for stream in &mut self.streams {
+        let (mut left, mut replies) = (self.subscribers(), 0);
+        for stream in &mut self.streams[..left] {
             stream.write_all(&echo).or_failed("ECHO")?;
         }
-        let (mut left, mut replies) = (self.streams.len(), 0);
         while left > 0 {
             let goes_on = began.elapsed() < time;
             for index in self.wait()? {
@@ -161,7 +148,7 @@ impl Crowd {
         let publish = frame(&Publish { topic, payload })?;
         let event = frame(&Event { topic, payload })?;
         let ping = frame(&Ping {})?;
-        let subscribers = self.streams.len() - 2;
+        let subscribers = self.subscribers();
         let (publisher, bystander) = (subscribers, subscribers + 1);
         let reply = frame(&Reply {
             receivers: u32::try_from(subscribers).or_failed("subscribers")?,

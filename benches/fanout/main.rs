@@ -3,12 +3,12 @@
 //!
 //! One publisher sends a PUBLISH of 64 bytes, and the next one when all subscribers have their EVENT
 //! and the reply has come; every byte of every EVENT is compared. A bystander asks for one PING after
-//! the other meanwhile. In turn with that, the same server
-//! answers ECHOs of 64 bytes over as many connections, each with one request in flight, to clients
-//! that read in the same way, without ever sleeping. The server is a process of its own on one CPU,
-//! all of its shards there together; everybody else is one thread on another. A delivery takes half
-//! the system calls of an ECHO, and all of them share one encoding: so it is expected to cost at most
-//! 0.7 of its CPU. README.md, one folder up, says how CPU time is accounted for.
+//! the other meanwhile. In turn with that, the same server answers the same connections' ECHOs of 64
+//! bytes, each with one request in flight, and the same clients read in the same way, without ever
+//! sleeping. The server is a process of its own on one CPU, all of its shards there together;
+//! everybody else is one thread on another. A delivery takes half the system calls of an ECHO, and
+//! all of them share one encoding: so it is expected to cost at most 0.7 of its CPU. README.md, one
+//! folder up, says how CPU time is accounted for.
 
 #![allow(clippy::expect_used)] // what cannot fail here says so
 #![allow(clippy::cast_precision_loss)] // counts and nanoseconds of a few seconds fit a double
@@ -34,12 +34,12 @@ const FLAGS: &[Flag] = &[
     Flag {
         name: "--repeats",
         value: "N",
-        meaning: "how often PUBLISH and ECHO take turns (5)",
+        meaning: "how many servers are tried, one after the other (5)",
     },
     Flag {
         name: "--seconds",
         value: "S",
-        meaning: "how long each turn is measured, after a warm-up (3)",
+        meaning: "how long PUBLISH and ECHO are measured with each, in slices in turn (3)",
     },
     Flag {
         name: "--subscribers",
@@ -72,6 +72,8 @@ const FLAGS: &[Flag] = &[
 const OTHER_FILES: u64 = 100;
 const PAYLOAD_BYTES: usize = 64;
 const WARM_UP_MAX: Duration = Duration::from_millis(500);
+/// How long PUBLISH and ECHO have before it is the other's turn. The machine's mood lasts longer.
+const SLICE_MAX: Duration = Duration::from_millis(250);
 /// CPU of a delivery, as a part of that of an ECHO.
 const EXPECTED: f64 = 0.7;
 
@@ -116,7 +118,7 @@ struct Plan {
     binary: PathBuf,
 }
 
-/// PUBLISH and ECHO, one after the other.
+/// PUBLISH and ECHO with one server.
 struct Turn {
     fanout: Fanout,
     echo: Work,
@@ -139,6 +141,14 @@ struct Work {
     server_busy: f64,
 }
 
+/// The slices of one of the two so far.
+#[derive(Default)]
+struct Slices {
+    times: f64,
+    took: Duration,
+    server_used: Duration,
+}
+
 impl Plan {
     fn from_flags(flags: &Flags) -> Result<Plan, Failure> {
         let (repeats, measured) = flags.turns(5, 3.0)?;
@@ -153,12 +163,40 @@ impl Plan {
         })
     }
 
-    /// Which of the two comes first, changes from one turn to the next.
+    /// Which of the two comes first, changes from one slice to the next.
     fn turn(&self, shards: usize, repeat: usize) -> Result<Turn, Failure> {
-        let echo_first = repeat % 2 == 1;
-        let before = echo_first.then(|| self.echo(shards)).transpose()?;
-        let fanout = self.fanout(shards)?;
-        let echo = before.map_or_else(|| self.echo(shards), Ok)?;
+        let server = self.server(shards)?;
+        let mut crowd = Crowd::connect(server.address(), self.subscribers, PAYLOAD_BYTES)?;
+        let warm_up = WARM_UP_MAX.min(self.measured);
+        crowd.publish_for(warm_up)?;
+        crowd.echo_for(warm_up)?;
+        let slices = self.measured.div_duration_f64(SLICE_MAX).ceil().max(1.0);
+        let slice = self.measured.div_f64(slices);
+        let (mut deliveries, mut echoes) = (Slices::default(), Slices::default());
+        let (mut last_us, mut pings_us) = (Vec::new(), Vec::new());
+        let mut publish_first = repeat.is_multiple_of(2);
+        while deliveries.took < self.measured || echoes.took < self.measured {
+            for publishes in [publish_first, !publish_first] {
+                if publishes {
+                    let (published, used) = server_used(&server, || crowd.publish_for(slice))?;
+                    let times = (published.last_us.len() * self.subscribers) as f64;
+                    deliveries.add(times, published.took, used);
+                    last_us.extend(published.last_us);
+                    pings_us.extend(published.pings_us);
+                } else {
+                    let (echoed, used) = server_used(&server, || crowd.echo_for(slice))?;
+                    echoes.add(echoed.replies as f64, echoed.took, used);
+                }
+            }
+            publish_first = !publish_first;
+        }
+        let fanout = Fanout {
+            deliveries: deliveries.sum(),
+            p99_us: percentile(&last_us, 0.99),
+            ping_p99_us: percentile(&pings_us, 0.99),
+            last_us: Spread::of(last_us),
+        };
+        let echo = echoes.sum();
         eprintln!(
             "  repeat {}/{}, {}: {} deliveries/s, {} us each; an ECHO {} us",
             repeat + 1,
@@ -188,52 +226,31 @@ impl Plan {
         machine::pin_this_thread(self.cpus.client)?;
         server
     }
-
-    fn fanout(&self, shards: usize) -> Result<Fanout, Failure> {
-        let server = self.server(shards)?;
-        let mut crowd = Crowd::of_subscribers(server.address(), self.subscribers, PAYLOAD_BYTES)?;
-        crowd.publish_for(self.warm_up())?;
-        let (published, used) = server_seconds(&server, || crowd.publish_for(self.measured))?;
-        let deliveries = (published.last_us.len() * self.subscribers) as f64;
-        let seconds = published.took.as_secs_f64();
-        Ok(Fanout {
-            deliveries: Work::of(deliveries, seconds, used),
-            p99_us: percentile(&published.last_us, 0.99),
-            ping_p99_us: percentile(&published.pings_us, 0.99),
-            last_us: Spread::of(published.last_us),
-        })
-    }
-
-    fn echo(&self, shards: usize) -> Result<Work, Failure> {
-        let server = self.server(shards)?;
-        let mut crowd = Crowd::of_askers(server.address(), self.subscribers, PAYLOAD_BYTES)?;
-        crowd.echo_for(self.warm_up())?;
-        let (echoed, used) = server_seconds(&server, || crowd.echo_for(self.measured))?;
-        let seconds = echoed.took.as_secs_f64();
-        Ok(Work::of(echoed.replies as f64, seconds, used))
-    }
-
-    fn warm_up(&self) -> Duration {
-        WARM_UP_MAX.min(self.measured)
-    }
 }
 
-/// What something that is done takes of the server's CPU time, in seconds.
-fn server_seconds<T>(
+/// What something that is done takes of the server's CPU time.
+fn server_used<T>(
     server: &Server,
     work: impl FnOnce() -> Result<T, Failure>,
-) -> Result<(T, f64), Failure> {
+) -> Result<(T, Duration), Failure> {
     let used = || CpuTime::of_process(server.pid()).or_failed("the server's process is not seen");
     let before = used()?;
     let outcome = work()?;
-    Ok((outcome, used()?.since(before).ran.as_secs_f64()))
+    Ok((outcome, used()?.since(before).ran))
 }
 
-impl Work {
-    fn of(times: f64, seconds: f64, server_seconds: f64) -> Work {
+impl Slices {
+    fn add(&mut self, times: f64, took: Duration, server_used: Duration) {
+        self.times += times;
+        self.took += took;
+        self.server_used += server_used;
+    }
+
+    fn sum(&self) -> Work {
+        let (seconds, server_seconds) = (self.took.as_secs_f64(), self.server_used.as_secs_f64());
         Work {
-            per_second: times / seconds,
-            server_us: server_seconds * 1e6 / times,
+            per_second: self.times / seconds,
+            server_us: server_seconds * 1e6 / self.times,
             server_busy: server_seconds / seconds,
         }
     }

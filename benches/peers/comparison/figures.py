@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -23,8 +24,27 @@ class Spread:
             return None
         return Spread(statistics.median(values), min(values), max(values))
 
+    @staticmethod
+    def of_median(values: Iterable[float]) -> Spread | None:
+        """The median, and between which of the values the median of endless repeats is with 95%
+        confidence. Of fewer than six values, which cannot say so, the lowest and the highest."""
+        values = sorted(values)
+        spread = Spread.of(values)
+        if spread is None:
+            return None
+        outside = 0
+        while _chance_beyond(len(values), outside + 1) <= 0.05:
+            outside += 1
+        return Spread(spread.median, values[outside], values[-1 - outside])
+
     def __str__(self) -> str:
         return f"{digits(self.median)} [{digits(self.low)}..{digits(self.high)}]"
+
+
+def _chance_beyond(count: int, outside: int) -> float:
+    """That a median is outside of `count` of its values but for so many at either end: each is above
+    or below it as a coin falls."""
+    return 2 * sum(math.comb(count, fallen) for fallen in range(outside + 1)) / 2**count
 
 
 def cell(spread: Spread | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from comparison.figures import Spread, cell, digits, table
@@ -58,8 +58,9 @@ def _machine(results: dict[str, Any]) -> str:
     facts = [f"- {key}: {value}" for key, value in results["machine"].items()]
     settings = results["settings"]
     facts.append(
-        f"- repeats: {settings['repeats']}, each of {settings['seconds']} s after "
-        f"{settings['warmup_seconds']} s of warm-up; cells are median [lowest..highest]"
+        f"- repeats: {settings['repeats']} in {settings['lives']} lives of the servers, each of "
+        f"{settings['seconds']} s after {settings['warmup_seconds']} s of warm-up; cells are median "
+        "[lowest..highest], ratios the median and in brackets where it is with 95% confidence"
     )
     return "\n".join(facts) + "\n"
 
@@ -116,11 +117,20 @@ def _ratios(shape: str, results: list[Result]) -> list[list[str]]:
             spreads = {title: _ratio(results, corelane, peer, key) for title, key in RATIOS.items()}
             judged = spreads["messages/server CPU s"]
             least = wanted(peer, shape)
-            holds = "-" if judged is None else "yes" if judged.median >= least else "**no**"
+            holds = _holds(judged, lambda ratio: ratio >= least)
             rows.append(
                 [f"{corelane} / {peer}", *map(cell, spreads.values()), f"{least:.2f}", holds]
             )
     return rows
+
+
+def _holds(ratio: Spread | None, is_well: Callable[[float], bool]) -> str:
+    """By the median; and whether another run may say the opposite."""
+    if ratio is None:
+        return "-"
+    word = "yes" if is_well(ratio.median) else "**no**"
+    is_sure = is_well(ratio.low) == is_well(ratio.high)
+    return word if is_sure else f"{word}, not settled"
 
 
 def _ratio(results: list[Result], one: str, other: str, key: str) -> Spread | None:
@@ -133,7 +143,7 @@ def _ratio(results: list[Result], one: str, other: str, key: str) -> Spread | No
         for (server, repeat), value in by_turn.items()
         if server == one
     ]
-    return Spread.of(value / of_other for value, of_other in pairs if of_other)
+    return Spread.of_median(value / of_other for value, of_other in pairs if of_other)
 
 
 def _tail(shape: str, results: list[Result]) -> str:
@@ -147,7 +157,7 @@ def _tail(shape: str, results: list[Result]) -> str:
     rows = []
     for peer in (name for name in servers if name != CORELANE):
         ratio = _ratio(results, CORELANE, peer, "p99.9_us")
-        holds = "-" if ratio is None else "yes" if ratio.median <= 1.0 else "**no**"
+        holds = _holds(ratio, lambda ratio: ratio <= 1.0)
         rows.append([f"{CORELANE} / {peer}", cell(ratio), "at most 1.00", holds])
     parts.append(table(["ratio", "p99.9", "wanted", "holds"], rows))
     return "\n".join(parts)

@@ -18,7 +18,7 @@ sys.path.insert(0, str(PEERS))
 
 from comparison import idle, report
 from comparison.figures import Spread, digits, table
-from comparison.loading import Shape
+from comparison.loading import Shape, dealt
 from comparison.machine import Cpus, WrongWords
 from comparison.servers import ASIO, RUST_PEERS, Running, Server, ServerFailed, command
 
@@ -63,7 +63,7 @@ def turn(server: str, repeat: int, outcome: dict[str, Any] | str) -> dict[str, A
 
 
 def results(closed: list[dict[str, Any]]) -> dict[str, Any]:
-    settings = {"repeats": 2, "seconds": 3, "warmup_seconds": 1}
+    settings = {"repeats": 2, "lives": 1, "seconds": 3, "warmup_seconds": 1}
     rest: dict[str, Any] = {"tail": [], "idle": [], "notes": [], "interrupted": False}
     return {"machine": {"kernel": "Linux"}, "settings": settings, "closed": closed, **rest}
 
@@ -89,6 +89,14 @@ class Figures(unittest.TestCase):
         self.assertEqual(Spread.of([3.0, 1.0, 2.0]), Spread(2.0, 1.0, 3.0))
         self.assertIsNone(Spread.of([]))
 
+    def test_a_median_is_in_its_interval_with_95_percent(self) -> None:
+        # As the tables of the sign test have it: two-sided, at 5%.
+        for count, outside in [(1, 0), (5, 0), (8, 0), (9, 1), (12, 2), (20, 5), (40, 13)]:
+            spread = Spread.of_median(range(count))
+            middle = (count - 1) / 2
+            self.assertEqual(spread, Spread(middle, outside, count - 1 - outside))
+        self.assertIsNone(Spread.of_median([]))
+
     def test_a_table_lines_up(self) -> None:
         self.assertEqual(table(["a", "b"], [["12", "3"]]), "| a  | b |\n|----|---|\n| 12 | 3 |\n")
 
@@ -100,6 +108,14 @@ class Words(unittest.TestCase):
             self.assertEqual(str(Shape.parse(text)), text)
         for text in ["", "64", "64/x", "1/2/3/4", "-1/1"]:
             self.assertRaises(WrongWords, Shape.parse, text)
+
+    def test_lives_have_all_repeats_among_them(self) -> None:
+        for repeats, lives in [(40, 4), (7, 3), (1, 4), (5, 5)]:
+            dealings = dealt(repeats, lives)
+            self.assertEqual([at for life in dealings for at in life], list(range(1, repeats + 1)))
+            self.assertEqual(len(dealings), min(repeats, lives))
+            sizes = {len(life) for life in dealings}
+            self.assertLessEqual(max(sizes) - min(sizes), 1)
 
     def test_servers(self) -> None:
         server = Server.parse("mine=/opt/my\\ server --cpu {cpu}")
@@ -138,7 +154,7 @@ class Tables(unittest.TestCase):
         ]
         [ratio] = rows(report.markdown(results(closed)), "corelane / tokio")
         spread = "1.50 [1.00..2.00]"
-        self.assertEqual(ratio[1:], [spread, spread, "0.750 [0.500..1.00]", "1.10", "yes"])
+        self.assertEqual(ratio[1:], [spread, spread, "0.750 [0.500..1.00]", "1.10", "yes, not settled"])
 
     def test_what_does_not_hold_is_said(self) -> None:
         closed = [turn("corelane", 1, record(96.0, 1.0 / 96, 1.0))]
@@ -146,6 +162,15 @@ class Tables(unittest.TestCase):
         tables = report.markdown(results(closed))
         self.assertEqual(rows(tables, "corelane / io_uring")[0][-2:], ["0.97", "**no**"])
         self.assertEqual(rows(tables, "corelane / epoll")[0][-2:], ["1.00", "**no**"])
+
+    def test_a_verdict_that_another_run_may_turn_over_is_not_settled(self) -> None:
+        for speeds, verdict in [((1.2, 1.3), "yes"), ((0.9, 1.3), "yes, not settled")]:
+            closed = []
+            for repeat, speed in enumerate(speeds, 1):
+                closed.append(turn("corelane", repeat, record(100.0, 1.0 / speed, 1.0)))
+                closed.append(turn("epoll", repeat, record(100.0, 1.0, 1.0)))
+            [ratio] = rows(report.markdown(results(closed)), "corelane / epoll")
+            self.assertEqual(ratio[-1], verdict)
 
     def test_a_failure_has_its_reason_and_leaves_the_others(self) -> None:
         closed = [
