@@ -404,15 +404,19 @@ impl Ring {
         }
     }
 
-    /// Whether entering the kernel would do something: there is something to submit, or the
-    /// kernel has work of this ring to do, or completions that found no room.
+    /// Whether entering the kernel would do something that is wanted now: there is something to
+    /// submit, or completions found no room, or the kernel has work of this ring to do and none of
+    /// its completions wait. While some do, more of them would only get out of the caches what those
+    /// have received.
     #[inline]
     pub(crate) fn has_work(&mut self) -> bool {
         if !self.closing.borrow().is_empty() || !self.overflow.is_empty() {
             return true;
         }
+        let has_events = self.has_events();
         let submissions = self.uring.submission();
-        !submissions.is_empty() || submissions.taskrun() || submissions.cq_overflow()
+        let has_task_work = submissions.taskrun() && !has_events;
+        !submissions.is_empty() || has_task_work || submissions.cq_overflow()
     }
 
     /// How many receive buffers held bytes at once at most, since it was asked for last.
