@@ -1,4 +1,4 @@
-"""One turn: `corelane load` on a server, and what came of it."""
+"""One turn: a fresh server, `corelane load` on it, and what came of it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from comparison.machine import Cpus, WrongWords
-from comparison.servers import Running, ServerFailed, end
+from comparison.servers import Running, Server, ServerFailed, end
 
 BODY_BYTES = 32
 # Beyond the time that a load takes: to connect, and to wait for late replies.
@@ -63,15 +63,16 @@ class Load:
         words += ["--server-pid", str(server.pid)]
         return words if rate is None else [*words, "--rate", f"{rate:.0f}"]
 
-    def turn(self, running: Running, shape: Shape, rate: float | None = None) -> dict[str, Any]:
-        """The record of one load on a server.
+    def turn(self, server: Server, shape: Shape, rate: float | None = None) -> dict[str, Any]:
+        """The record of one load on a fresh process of the server.
 
         Raises ServerFailed with a sentence if the server or the load did not do its part."""
-        patience = self.seconds + self.warmup_seconds + PATIENCE_SECONDS
-        status, told, said = _finish(self.command(shape, rate, running), patience)
-        if status != 0:
-            running.check()
-            raise ServerFailed(_last_line(said) or f"the load ended with status {status}")
+        with Running(server, self.cpus.server) as running:
+            patience = self.seconds + self.warmup_seconds + PATIENCE_SECONDS
+            status, told, said = _finish(self.command(shape, rate, running), patience)
+            if status != 0:
+                running.check()
+                raise ServerFailed(_last_line(said) or f"the load ended with status {status}")
         try:
             record: dict[str, Any] = json.loads(told)
         except ValueError as error:
@@ -79,13 +80,6 @@ class Load:
         if record["interrupted"]:
             raise KeyboardInterrupt
         return record
-
-
-def dealt(repeats: int, lives: int) -> list[range]:
-    """The numbers of the repeats, from 1 on, of each life in which there are any."""
-    lives = min(lives, repeats)
-    ends = [repeats * life // lives for life in range(lives + 1)]
-    return [range(ends[life] + 1, ends[life + 1] + 1) for life in range(lives)]
 
 
 def _time(seconds: float) -> str:

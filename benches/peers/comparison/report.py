@@ -58,9 +58,9 @@ def _machine(results: dict[str, Any]) -> str:
     facts = [f"- {key}: {value}" for key, value in results["machine"].items()]
     settings = results["settings"]
     facts.append(
-        f"- repeats: {settings['repeats']} in {settings['lives']} lives of the servers, each of "
-        f"{settings['seconds']} s after {settings['warmup_seconds']} s of warm-up; cells are median "
-        "[lowest..highest], ratios the median and in brackets where it is with 95% confidence"
+        f"- repeats: {settings['repeats']}, each of {settings['seconds']} s after "
+        f"{settings['warmup_seconds']} s of warm-up; cells are median [lowest..highest], ratios the "
+        "median and in brackets where it is with 95% confidence"
     )
     return "\n".join(facts) + "\n"
 

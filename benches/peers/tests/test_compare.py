@@ -18,7 +18,7 @@ sys.path.insert(0, str(PEERS))
 
 from comparison import idle, report
 from comparison.figures import Spread, digits, table
-from comparison.loading import Shape, dealt
+from comparison.loading import Shape
 from comparison.machine import Cpus, WrongWords
 from comparison.servers import ASIO, RUST_PEERS, Running, Server, ServerFailed, command
 
@@ -63,7 +63,7 @@ def turn(server: str, repeat: int, outcome: dict[str, Any] | str) -> dict[str, A
 
 
 def results(closed: list[dict[str, Any]]) -> dict[str, Any]:
-    settings = {"repeats": 2, "lives": 1, "seconds": 3, "warmup_seconds": 1}
+    settings = {"repeats": 2, "seconds": 3, "warmup_seconds": 1}
     rest: dict[str, Any] = {"tail": [], "idle": [], "notes": [], "interrupted": False}
     return {"machine": {"kernel": "Linux"}, "settings": settings, "closed": closed, **rest}
 
@@ -108,14 +108,6 @@ class Words(unittest.TestCase):
             self.assertEqual(str(Shape.parse(text)), text)
         for text in ["", "64", "64/x", "1/2/3/4", "-1/1"]:
             self.assertRaises(WrongWords, Shape.parse, text)
-
-    def test_lives_have_all_repeats_among_them(self) -> None:
-        for repeats, lives in [(40, 4), (7, 3), (1, 4), (5, 5)]:
-            dealings = dealt(repeats, lives)
-            self.assertEqual([at for life in dealings for at in life], list(range(1, repeats + 1)))
-            self.assertEqual(len(dealings), min(repeats, lives))
-            sizes = {len(life) for life in dealings}
-            self.assertLessEqual(max(sizes) - min(sizes), 1)
 
     def test_servers(self) -> None:
         server = Server.parse("mine=/opt/my\\ server --cpu {cpu}")
