@@ -8,8 +8,10 @@ mod tables;
 mod text;
 mod view;
 
+use std::fs::File;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::net::SocketAddr;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::panic;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,6 +22,8 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use signal_hook::consts::{SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::flag;
 
@@ -66,8 +70,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
 }
 
 /// A flag that goes up when a signal asks for the end. HUP is left as it is, and ends the process:
-/// it comes when the terminal is gone, so there is nothing to restore, and where crossterm reads keys
-/// from such a terminal it never comes back to look at a flag.
+/// it comes when the terminal is gone, so there is nothing to restore. Where it is ignored, as under
+/// nohup, [`Keys`] sees that the terminal is gone.
 fn stop_by_signal() -> io::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGQUIT, SIGTERM] {
@@ -131,6 +135,38 @@ impl Drop for Terminal {
     }
 }
 
+/// Where keys come from.
+struct Keys(OwnedFd);
+
+impl Keys {
+    /// Where crossterm reads them.
+    fn find() -> io::Result<Keys> {
+        let stdin = io::stdin();
+        if stdin.is_terminal() {
+            return stdin.as_fd().try_clone_to_owned().map(Keys);
+        }
+        File::open("/dev/tty").map(|terminal| Keys(terminal.into()))
+    }
+
+    /// Waits until there is a key, but no longer than this. It is an error if there will never be one:
+    /// where crossterm is asked for one of a terminal that is gone, it does not come back.
+    fn wait(&self, patience: Duration) -> io::Result<()> {
+        let patience = Timespec::try_from(patience).map_err(io::Error::other)?;
+        let mut polled = [PollFd::new(&self.0, PollFlags::IN)];
+        match poll(&mut polled, Some(&patience)) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if polled[0]
+            .revents()
+            .intersects(PollFlags::HUP | PollFlags::ERR)
+        {
+            return Err(io::Error::other("it is gone"));
+        }
+        Ok(())
+    }
+}
+
 /// Shows answers and obeys keys until one of them or a signal asks for the end.
 fn watch(
     mut screen: Screen,
@@ -140,13 +176,14 @@ fn watch(
     // As https://no-color.org has it: set, and not empty.
     let no_colours = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let palette = Palette::new(!no_colours);
+    let keys = Keys::find().map_err(|error| unusable(&error))?;
     let mut terminal = Terminal::take().map_err(|error| unusable(&error))?;
     while !stop.load(Ordering::Relaxed) {
         terminal
             .0
             .draw(|frame| view::draw(frame, &mut screen, &palette))
             .map_err(|error| unusable(&error))?;
-        if wait(&mut screen, answers, stop)? {
+        if wait(&mut screen, answers, &keys, stop)? {
             break;
         }
     }
@@ -161,8 +198,11 @@ fn unusable(error: &io::Error) -> Failure {
 fn wait(
     screen: &mut Screen,
     answers: &Receiver<Result<Status, String>>,
+    keys: &Keys,
     stop: &AtomicBool,
 ) -> Result<bool, Failure> {
+    // crossterm may have read more keys than it has given.
+    let mut patience = Duration::ZERO;
     while !stop.load(Ordering::Relaxed) {
         match answers.try_recv() {
             Ok(answer) => {
@@ -174,7 +214,9 @@ fn wait(
                 return Err(Failure::run("the thread that asks the server has ended"));
             }
         }
-        if event::poll(LOOK_EACH).map_err(|error| unusable(&error))? {
+        keys.wait(patience).map_err(|error| unusable(&error))?;
+        patience = LOOK_EACH;
+        if event::poll(Duration::ZERO).map_err(|error| unusable(&error))? {
             return match event::read().map_err(|error| unusable(&error))? {
                 Event::Key(key) => Ok(screen.press(key)),
                 _ => Ok(false),

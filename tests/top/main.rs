@@ -111,7 +111,12 @@ struct OnTerminal {
 
 impl OnTerminal {
     fn start(address: &str, variables: &[(&str, &str)]) -> OnTerminal {
-        let top = format!("sh -c 'echo pid=$$.; exec {BINARY} top {address}'");
+        OnTerminal::start_after("", address, variables)
+    }
+
+    /// With this done in the shell that becomes `corelane top`.
+    fn start_after(done: &str, address: &str, variables: &[(&str, &str)]) -> OnTerminal {
+        let top = format!("sh -c '{done} echo pid=$$.; exec {BINARY} top {address}'");
         let command = format!("stty rows 24 cols 80; stty -g; {top}; echo status=$?.; stty -g");
         let script = Command::new("script")
             .args(["-qec", &command, "/dev/null"])
@@ -196,7 +201,20 @@ fn a_signal_to_end_leaves_the_terminal_as_it_was() {
 /// A terminal that went away left it turning round and round in reading keys.
 #[test]
 fn it_ends_with_its_terminal() {
-    let mut terminal = OnTerminal::start(&serve().to_string(), &[]);
+    let terminal = OnTerminal::start_after("trap - HUP;", &serve().to_string(), &[]);
+    ends_with_its_terminal(terminal);
+}
+
+/// And where the signal is ignored that says so.
+#[test]
+fn under_nohup_it_ends_with_its_terminal_too() {
+    let ignored = "trap \"\" HUP;";
+    let terminal = OnTerminal::start_after(ignored, &serve().to_string(), &[]);
+    ends_with_its_terminal(terminal);
+}
+
+#[track_caller]
+fn ends_with_its_terminal(mut terminal: OnTerminal) {
     terminal.wait_for("1/ECHO");
     let process = format!("/proc/{}/stat", terminal.between("pid=", "."));
     terminal.script.kill().unwrap();
