@@ -155,9 +155,11 @@ async fn serve_one(
     let old_at = Instant::now() + AGE_MAX;
     let outcome = loop {
         tokio::select! {
-            outcome = connection.as_mut() => break outcome,
-            () = sleep_until(old_at) => break end(connection, &activity).await,
+            // Who asks once it retires is told that the answer is the last.
+            biased;
             () = until_retired(&mut retired) => break end(connection, &activity).await,
+            () = sleep_until(old_at) => break end(connection, &activity).await,
+            outcome = connection.as_mut() => break outcome,
             () = activity.asked_to_leave() => {}
         }
         if let Some(outcome) = read_what_has_come(connection.as_mut()).await {
