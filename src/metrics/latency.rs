@@ -106,6 +106,12 @@ impl Default for Latency {
     }
 }
 
+/// Once for each series, so not where they are recorded.
+#[cold]
+fn new_boxed() -> Box<Latency> {
+    Box::default()
+}
+
 #[expect(clippy::expect_used, reason = "the bounds are constants, and right")]
 fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, LATENCY_US_MAX, DIGITS).expect("these bounds are right")
@@ -153,7 +159,10 @@ impl Latencies {
     #[inline]
     fn of(&mut self, series: usize) -> Option<&mut Latency> {
         let latency = self.0.get_mut(series)?;
-        Some(latency.get_or_insert_with(Box::default))
+        if latency.is_none() {
+            *latency = Some(new_boxed());
+        }
+        latency.as_deref_mut()
     }
 
     /// The latencies of a series, if there are any.

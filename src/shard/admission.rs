@@ -64,6 +64,7 @@ impl Listener {
 }
 
 impl<I: Io, S: 'static> Shard<I, S> {
+    #[cold]
     pub(super) fn accepted(
         &mut self,
         listener: usize,
@@ -75,6 +76,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
         };
         if !more {
             listener.accept = Multishot::Idle;
+            self.accepts_everywhere = false;
         }
         match result {
             Ok(arrival) => {
@@ -92,6 +94,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
                 // once, for as long as it lasts: wait, do not spin.
                 if !failure.is_of_one_connection() {
                     listener.resume_at_us = Some(self.now_us + ACCEPT_PAUSE_US);
+                    self.accepts_everywhere = false;
                     self.counters.accept_failures += 1;
                     if !std::mem::replace(&mut listener.failing, true) {
                         tracing::warn!(shard = self.number, %failure, "accepting pauses until there is room");
@@ -101,6 +104,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
         }
     }
 
+    #[inline(never)]
     pub(super) fn told(&mut self, message: Message<I::Socket>) {
         match message {
             Message::Arrived { arrival, at } => {
@@ -270,18 +274,28 @@ impl<I: Io, S: 'static> Shard<I, S> {
             self.admit();
         }
         let goes_down = self.shutdown != Shutdown::None;
-        let drains = matches!(self.shutdown, Shutdown::Draining { .. });
         let has_memory = self.has_memory();
         if !has_memory && !self.short_of_memory {
             self.counters.memory_pauses += 1;
         }
         self.short_of_memory = !has_memory;
-        let has_room = self.has_room_now();
-        let room = !goes_down && has_room && !self.io.is_congested();
+        let room = !goes_down && self.has_room_now() && !self.io.is_congested();
         if room != self.has_room {
             self.has_room = room;
             self.loads.set_full(self.number, !room);
         }
+        if !room || !self.accepts_everywhere {
+            self.see_to_listeners(room);
+        }
+    }
+
+    /// Brings each listener's accept in line with whether there is room.
+    #[cold]
+    fn see_to_listeners(&mut self, room: bool) {
+        let goes_down = self.shutdown != Shutdown::None;
+        let drains = matches!(self.shutdown, Shutdown::Draining { .. });
+        let has_room = self.has_room_now();
+        self.accepts_everywhere = room;
         for (index, listener) in self.listeners.iter_mut().enumerate() {
             if listener.resume_at_us.is_some_and(|at| at <= self.now_us) {
                 listener.resume_at_us = None;
@@ -311,6 +325,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
                 }
                 _ => {}
             }
+            self.accepts_everywhere &= listener.accept == Multishot::Armed;
         }
     }
 }

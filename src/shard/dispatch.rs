@@ -1,6 +1,7 @@
 //! From received bytes to handlers: the way of a message.
 
 use std::cell::Cell;
+use std::hint::cold_path;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -93,6 +94,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
                         Some(Decoded::Whole(frame)) => frame,
                         None | Some(Decoded::Incomplete { .. }) => break Halt::Starved,
                         Some(bad) => {
+                            cold_path();
                             taken += u64::from(bad.frame_bytes() > 0);
                             left.take(bad.frame_bytes());
                             let floods = connection.bucket.floods(flood, since_us, self.now_us);
@@ -107,6 +109,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
                 taken += 1;
                 left.take(HEADER_BYTES + frame.body.len());
                 if connection.bucket.floods(flood, since_us, self.now_us) {
+                    cold_path();
                     has_secrets.set(has_secrets.get() | router.is_secret(frame.code));
                     break Halt::Ended(answers.flooded(&mut exchange.out, frame.code));
                 }
@@ -122,20 +125,25 @@ impl<I: Io, S: 'static> Shard<I, S> {
                     Some(Handler::Sync(handler)) => {
                         let reply = handler(state, Context(&mut exchange), frame.body);
                         if !reply.is_written() {
+                            cold_path();
                             // A handler may have written one and changed its mind.
                             exchange.out.truncate(reply_start);
                         }
                         answers.reply(&mut exchange.out, frame.code, reply)
                     }
                     Some(Handler::Secret(handler)) => {
+                        cold_path();
                         has_secrets.set(true);
                         handle_secret(handler.as_ref(), state, &mut exchange, &mut answers, frame)
                     }
                     Some(Handler::Async(_)) if self.handlers >= answers.settings.handlers_max => {
+                        cold_path();
                         has_secrets.set(has_secrets.get() | router.is_secret(frame.code));
                         answers.overloaded(&mut exchange.out, frame.code)
                     }
                     Some(Handler::Async(handler)) => {
+                        // Not rare everywhere, but it costs a task anyway: what counts is the loop.
+                        cold_path();
                         let is_secret = router.is_secret(frame.code);
                         has_secrets.set(has_secrets.get() | is_secret);
                         let request = request(id, frame, is_secret);
@@ -146,6 +154,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
                         break Halt::Handling(frame.code);
                     }
                     None => {
+                        cold_path();
                         has_secrets.set(has_secrets.get() | router.is_secret(frame.code));
                         answers.unknown_code(&mut exchange.out, frame.code)
                     }
@@ -236,22 +245,29 @@ impl<I: Io, S: 'static> Shard<I, S> {
         match halt {
             Halt::Starved => {}
             Halt::Paused => {
+                cold_path();
                 connection.paused = true;
                 connection.outbound.trim();
             }
             Halt::Spent => {
+                cold_path();
                 connection.deferred = true;
                 self.counters.deferrals += 1;
                 self.deferred.push(id);
             }
             Halt::Handling(code) => {
+                cold_path();
                 connection.handling = Some(code);
                 connection.handling_since_us = since_us;
                 connection.handler_began_us = self.now_us;
             }
-            Halt::Ended(cause) => self.end(id, cause),
+            Halt::Ended(cause) => {
+                cold_path();
+                self.end(id, cause);
+            }
         }
         if is_beyond_max {
+            cold_path();
             self.close(id, CloseCause::SlowConsumer);
         }
         leaves_secrets

@@ -115,6 +115,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
     }
 
     /// Goes on with what [`Shard::drain`] and [`Shard::stop`] began.
+    #[cold]
     pub(super) fn go_down(&mut self) {
         match self.shutdown {
             Shutdown::Draining { until_us, .. } if until_us <= self.now_us => {
@@ -133,6 +134,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
 
     /// Whether it is over, which it stays: nobody is left, and what handlers and others were told is
     /// on its way has been done, in a drain on all shards, or its time is over.
+    #[cold]
     pub(super) fn has_stopped(&mut self) -> bool {
         if self.is_over || self.shutdown == Shutdown::None || !self.is_deserted() {
             return self.is_over;
@@ -157,6 +159,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
     }
 
     /// Looks after the connections whose timer has lapsed.
+    #[cold]
     pub(super) fn see_to_timers(&mut self) {
         let mut lapsed = std::mem::take(&mut self.lapsed);
         self.timers

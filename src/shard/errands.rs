@@ -143,13 +143,27 @@ impl<I: Io, S: 'static> Shard<I, S> {
     }
 
     /// Goes on with what waits in both lanes.
+    #[inline]
     pub(super) fn see_to_errands(&mut self) {
+        if self.desk.has_errands() || !self.lanes.is_idle() {
+            self.go_on_with_errands();
+        }
+    }
+
+    #[inline(never)]
+    fn go_on_with_errands(&mut self) {
         if !self.lanes.is_idle() {
             self.go_on_with_arrived();
         }
         if self.desk.has_errands() || self.lanes.own.sweep.is_some() {
             self.carry_out_errands();
         }
+        self.ledger.charge_shared(self.desk.shared_bytes().get());
+    }
+
+    /// Counts what became of errands in this turn, and what handlers left of them there.
+    #[inline]
+    pub(super) fn count_errands(&mut self) {
         self.counters.errands_refused += self.desk.take_refused();
         self.counters.run_panics += take_contained();
         self.ledger.charge_shared(self.desk.shared_bytes().get());

@@ -43,6 +43,7 @@ mod snapshot;
 pub mod timer;
 
 use std::collections::VecDeque;
+use std::hint::cold_path;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -81,6 +82,10 @@ const TURNS_BEHIND_MAX: u32 = 16;
 const TIMERS_PER_TURN: usize = 512;
 
 /// One core's share of the server: its connections, buffers, handlers and their state.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "they are independent facts; what is exclusive is in `shutdown`"
+)]
 pub struct Shard<I: Io, S> {
     io: I,
     number: u16,
@@ -102,6 +107,8 @@ pub struct Shard<I: Io, S> {
     short_of_memory: bool,
     /// There is room for another connection, which the other shards have been told.
     has_room: bool,
+    /// An accept is in flight at each listener, as is to be while there is room.
+    accepts_everywhere: bool,
     /// Asynchronous handlers at work.
     handlers: usize,
     /// Where handlers leave their errands.
@@ -201,6 +208,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
             addresses: Addresses::default(),
             short_of_memory: false,
             has_room: true,
+            accepts_everywhere: false,
             handlers: 0,
             completions: Vec::new(),
             sending: Vec::new(),
@@ -258,19 +266,23 @@ impl<I: Io, S: 'static> Shard<I, S> {
             }
         }
         let is_revising = self.revise() | self.go_on_with_census();
-        self.see_to_timers();
-        self.go_down();
+        if self.timers.is_due(self.timers_now_us) {
+            self.see_to_timers();
+        }
+        if self.shutdown != Shutdown::None {
+            self.go_down();
+        }
         self.see_to_errands();
         self.accept_where_there_is_room();
         self.start_sends();
-        self.ledger.charge_shared(self.desk.shared_bytes().get());
+        self.count_errands();
         self.desk.set_room_bytes(self.ledger.room_bytes());
         let has_more = is_revising || !self.deferred.is_empty() || self.is_on_errands();
         Turn {
             worked: worked || has_more,
             has_more,
             wake_at_us: self.wake_at_us(),
-            stopped: self.has_stopped(),
+            stopped: self.shutdown != Shutdown::None && self.has_stopped(),
         }
     }
 
@@ -333,6 +345,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
 
     fn received(&mut self, id: ConnectionId, result: Result<I::Received, Failure>, more: bool) {
         let Some(connection) = self.connections.get_mut(id) else {
+            cold_path();
             self.counters.stale_completions += 1;
             return result.map_or((), |bytes| self.io.wipe(bytes));
         };
@@ -351,27 +364,39 @@ impl<I: Io, S: 'static> Shard<I, S> {
                     self.hold(id, &bytes)
                 };
                 if may_have_secrets {
+                    cold_path();
                     self.io.wipe(bytes);
                 }
             }
-            Err(Failure::Cancelled) => {}
-            Err(Failure::NoBuffers) => {
-                self.counters.buffers_exhausted += 1;
-                connection.in_bulk = true;
-            }
-            Err(Failure::NoRoom(_) | Failure::Broken(_)) => self.close(id, CloseCause::Reset),
+            Err(failure) => self.note_receive_failure(id, &failure),
         }
         self.settle(id);
     }
 
+    #[cold]
+    fn note_receive_failure(&mut self, id: ConnectionId, failure: &Failure) {
+        match failure {
+            Failure::Cancelled => {}
+            Failure::NoBuffers => {
+                self.counters.buffers_exhausted += 1;
+                if let Some(connection) = self.connections.get_mut(id) {
+                    connection.in_bulk = true;
+                }
+            }
+            Failure::NoRoom(_) | Failure::Broken(_) => self.close(id, CloseCause::Reset),
+        }
+    }
+
     fn sent(&mut self, id: ConnectionId, buffer: SendBuffer, result: Result<usize, Failure>) {
         let Some(connection) = self.connections.get_mut(id) else {
+            cold_path();
             self.counters.stale_completions += 1;
             return;
         };
         // Nothing taken is a failure, too: a send is never of nothing.
         let taken_bytes = result.unwrap_or(0);
         if taken_bytes == 0 {
+            cold_path();
             connection.outbound.end_send(buffer, &mut self.spare);
             self.close(id, CloseCause::Reset);
             return self.settle(id);
@@ -383,6 +408,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
             .outbound
             .sent(buffer, taken_bytes, &mut self.spare)
         {
+            cold_path();
             self.counters.short_sends += 1;
             if let Phase::Closing(_) = connection.phase {
                 connection.outbound.end_send(rest, &mut self.spare);
@@ -402,6 +428,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
         self.go_on(id);
     }
 
+    #[inline(never)]
     fn handled(&mut self, id: ConnectionId, outcome: HandlerOutcome) {
         self.handlers -= 1;
         let Some(connection) = self
@@ -478,9 +505,11 @@ impl<I: Io, S: 'static> Shard<I, S> {
             return;
         };
         if let Some(phase) = connection.next_phase() {
+            cold_path();
             return self.enter(id, phase);
         }
         if let Phase::Closing(_) = connection.phase {
+            cold_path();
             return self.settle_closing(id);
         }
         // What a multishot has received by the time that it is cancelled can be a lot, and has to be
@@ -489,6 +518,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
         let once = connection.in_bulk || connection.outbound.bytes() >= self.settings.bulk_bytes;
         match (connection.wants_bytes(), connection.receive) {
             (true, Multishot::Idle) => {
+                cold_path();
                 connection.receive = if once {
                     Multishot::Once
                 } else {
@@ -501,10 +531,12 @@ impl<I: Io, S: 'static> Shard<I, S> {
                 });
             }
             (true, Multishot::Armed) if once => {
+                cold_path();
                 connection.receive = Multishot::Cancelling;
                 self.io.submit(Operation::CancelReceive { id });
             }
             (false, Multishot::Armed | Multishot::Once) => {
+                cold_path();
                 connection.receive = Multishot::Cancelling;
                 self.counters.receive_pauses += 1;
                 self.io.submit(Operation::CancelReceive { id });
@@ -532,6 +564,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
     }
 
     /// Has a connection's timer lapse at its deadline, if it does not lapse before.
+    #[inline(never)]
     fn set_timer(&mut self, id: ConnectionId) {
         let draining_since_us = self.draining_since_us();
         let Some(connection) = self.connections.get_mut(id) else {
@@ -570,8 +603,19 @@ impl<I: Io, S: 'static> Shard<I, S> {
         }
     }
 
+    #[inline]
     fn wake_at_us(&self) -> Option<u64> {
         let timers = self.timers.next_us();
+        if self.accepts_everywhere {
+            return timers;
+        }
+        self.wake_at_us_of_all(timers)
+    }
+
+    /// The earliest of the timers and of all else that a shard waits for which does not accept
+    /// everywhere.
+    #[cold]
+    fn wake_at_us_of_all(&self, timers: Option<u64>) -> Option<u64> {
         let resumes = self
             .listeners
             .iter()

@@ -212,14 +212,24 @@ impl Recorder {
     }
 
     fn record_queued(&mut self, now_us: u64) {
-        let latest = std::mem::replace(&mut self.queued, NONE);
+        if !self.touched.is_empty() || !self.waited.is_empty() {
+            self.record_others(now_us);
+        }
+        let Mark { kind, count } = std::mem::replace(&mut self.queued, NONE);
+        let us = kind.took_us(now_us);
+        self.latencies
+            .record_queued(kind.series().into(), us, count);
+    }
+
+    #[cold]
+    fn record_others(&mut self, now_us: u64) {
         let turn_us = now_us.saturating_sub(self.turn_us);
         for series in self.touched.drain(..) {
             let series = usize::from(series);
             let count = std::mem::take(&mut self.fresh[series]);
             self.latencies.record_queued(series, turn_us, count);
         }
-        for Mark { kind, count } in self.waited.drain(..).chain([latest]) {
+        for Mark { kind, count } in self.waited.drain(..) {
             let us = kind.took_us(now_us);
             self.latencies
                 .record_queued(kind.series().into(), us, count);

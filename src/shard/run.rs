@@ -229,10 +229,12 @@ impl Runner {
             }
             if turn.worked && shard.io_mut().ring.has_work() {
                 shard.io_mut().ring.enter()?;
-                now_us = self.clock.now_us();
             }
             // With nothing to do, a turn would only look for something, which waiting does for less.
             if !has_more && !shard.io_mut().is_due() {
+                if turn.worked {
+                    now_us = self.clock.now_us();
+                }
                 self.waits_since_us = Some(now_us);
                 self.wait(shard, turn.wake_at_us, now_us).await?;
             }

@@ -171,10 +171,15 @@ impl Wheel {
     /// the next calls.
     #[inline]
     pub fn lapsed(&mut self, now_us: u64, max: usize, slots: &mut Vec<u32>) {
-        let now_tick = now_us / TICK_US;
-        if self.next_tick <= now_tick {
-            self.take_lapsed(now_tick, max, slots);
+        if self.is_due(now_us) {
+            self.take_lapsed(now_us / TICK_US, max, slots);
         }
+    }
+
+    /// Whether [`Wheel::lapsed`] has anything to do at this time.
+    #[inline]
+    pub fn is_due(&self, now_us: u64) -> bool {
+        self.next_tick <= now_us / TICK_US
     }
 
     /// When to call [`Wheel::lapsed`] next, in microseconds: not after the first timer lapses, and

@@ -543,28 +543,6 @@ impl Ring {
             self.in_flight -= 1;
         }
         match kind {
-            Kind::Unwatched => None,
-            Kind::Watch => {
-                if let Some(doorbell) = &self.watched {
-                    doorbell.clear();
-                }
-                let is_cancelled =
-                    matches!(&result, Err(error) if error.raw_os_error() == Some(libc::ECANCELED));
-                // Cancelled it is only at the ring's end.
-                if !more && !is_cancelled {
-                    self.watch_on();
-                }
-                None
-            }
-            Kind::Accept => Some(Event::Accepted {
-                listener: usize::try_from(number).unwrap_or(usize::MAX),
-                result: result.map(|fd| {
-                    // SAFETY: a successful accept's result is a new descriptor that nobody owns.
-                    let fd = unsafe { OwnedFd::from_raw_fd(fd.cast_signed()) };
-                    self.adopt(fd)
-                }),
-                more,
-            }),
             Kind::Receive => {
                 let len = *result.as_ref().unwrap_or(&0);
                 let received = match cqueue::buffer_select(completion.flags()) {
@@ -591,6 +569,39 @@ impl Ring {
                     result: result.map(|taken| taken as usize),
                 })
             }
+            Kind::Accept => {
+                // SAFETY: a successful accept's result is a new descriptor that nobody owns.
+                let fd = result.map(|fd| unsafe { OwnedFd::from_raw_fd(fd.cast_signed()) });
+                Some(self.accepted(number, fd, more))
+            }
+            Kind::Watch => {
+                self.rung(&result, more);
+                None
+            }
+            Kind::Unwatched => None,
+        }
+    }
+
+    #[cold]
+    fn accepted(&mut self, listener: u64, result: io::Result<OwnedFd>, more: bool) -> Event {
+        Event::Accepted {
+            listener: usize::try_from(listener).unwrap_or(usize::MAX),
+            result: result.map(|fd| self.adopt(fd)),
+            more,
+        }
+    }
+
+    /// The doorbell was rung, or is watched no more.
+    #[cold]
+    fn rung(&mut self, result: &io::Result<u32>, more: bool) {
+        if let Some(doorbell) = &self.watched {
+            doorbell.clear();
+        }
+        let is_cancelled =
+            matches!(result, Err(error) if error.raw_os_error() == Some(libc::ECANCELED));
+        // Cancelled it is only at the ring's end.
+        if !more && !is_cancelled {
+            self.watch_on();
         }
     }
 

@@ -1,6 +1,7 @@
 //! [`Io`] in production: the ring for the sockets, glommio for the handlers.
 
 use std::future::poll_fn;
+use std::hint::cold_path;
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
@@ -170,48 +171,25 @@ impl RingIo {
 
 impl RingIo {
     #[inline]
-    fn reap_mesh(&mut self, completions: &mut Vec<Completion<Socket, Received>>, max: usize) {
-        if self.holds_messages || !self.mesh.has_mail() {
-            return;
+    fn send(&mut self, id: ConnectionId, socket: &Socket, buffer: SendBuffer) {
+        let bytes = match buffer.bytes {
+            Outgoing::Own(bytes) => SendBytes::Own(bytes),
+            Outgoing::Shared(bytes) => SendBytes::Shared(bytes),
+        };
+        let number = self.ring.send(token_of(id), socket, bytes, buffer.sent);
+        let slot = id.slot as usize;
+        if self.sends.len() <= slot {
+            cold_path();
+            self.sends.resize(slot + 1, number);
         }
-        let ring = &mut self.ring;
-        self.mesh.receive(max, |_from, message| {
-            let message = message.with_socket(|fd| ring.adopt(fd));
-            completions.push(Completion::Told { message });
-        });
+        self.sends[slot] = number;
     }
-}
 
-/// A connection that was accepted. Where even its peer's address can't be told, it is broken.
-fn arrival(socket: Socket) -> Result<Arrival<Socket>, Failure> {
-    match socket.peer() {
-        Ok(peer) => Ok(Arrival::new(socket, peer)),
-        Err(error) => Err(Failure::Broken(io::Error::new(
-            io::ErrorKind::ConnectionAborted,
-            error,
-        ))),
-    }
-}
-
-impl Io for RingIo {
-    type Socket = Socket;
-    type Received = Received;
-
-    #[inline]
-    fn submit(&mut self, operation: Operation<'_, Socket>) {
+    /// Starts an operation that not every message takes.
+    #[inline(never)]
+    fn submit_other(&mut self, operation: Operation<'_, Socket>) {
         match operation {
-            Operation::Send { id, socket, buffer } => {
-                let bytes = match buffer.bytes {
-                    Outgoing::Own(bytes) => SendBytes::Own(bytes),
-                    Outgoing::Shared(bytes) => SendBytes::Shared(bytes),
-                };
-                let number = self.ring.send(token_of(id), socket, bytes, buffer.sent);
-                let slot = id.slot as usize;
-                if self.sends.len() <= slot {
-                    self.sends.resize(slot + 1, number);
-                }
-                self.sends[slot] = number;
-            }
+            Operation::Send { id, socket, buffer } => self.send(id, socket, buffer),
             Operation::Receive {
                 id,
                 socket,
@@ -245,6 +223,44 @@ impl Io for RingIo {
                 let message = message.with_socket(|socket| self.ring.release(socket));
                 self.mesh.send(shard, message);
             }
+        }
+    }
+
+    #[inline]
+    fn reap_mesh(&mut self, completions: &mut Vec<Completion<Socket, Received>>, max: usize) {
+        if self.holds_messages || !self.mesh.has_mail() {
+            return;
+        }
+        let ring = &mut self.ring;
+        self.mesh.receive(max, |_from, message| {
+            let message = message.with_socket(|fd| ring.adopt(fd));
+            completions.push(Completion::Told { message });
+        });
+    }
+}
+
+/// A connection that was accepted. Where even its peer's address can't be told, it is broken.
+#[cold]
+fn arrival(socket: Socket) -> Result<Arrival<Socket>, Failure> {
+    match socket.peer() {
+        Ok(peer) => Ok(Arrival::new(socket, peer)),
+        Err(error) => Err(Failure::Broken(io::Error::new(
+            io::ErrorKind::ConnectionAborted,
+            error,
+        ))),
+    }
+}
+
+impl Io for RingIo {
+    type Socket = Socket;
+    type Received = Received;
+
+    #[inline]
+    fn submit(&mut self, operation: Operation<'_, Socket>) {
+        if let Operation::Send { id, socket, buffer } = operation {
+            self.send(id, socket, buffer);
+        } else {
+            self.submit_other(operation);
         }
     }
 
@@ -347,6 +363,7 @@ fn low_bits(number: u64, bits: u32) -> u32 {
 const SLOT_BITS: u32 = 24;
 const _: () = assert!(*bounds::CONNECTIONS.end() < 1 << SLOT_BITS);
 
+#[cold]
 fn failure(error: io::Error) -> Failure {
     match error.raw_os_error() {
         Some(libc::ECANCELED) => Failure::Cancelled,
