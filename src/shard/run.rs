@@ -433,7 +433,7 @@ impl Runner {
         wake_at_us: u64,
     ) -> io::Result<()> {
         let ring = &mut shard.io_mut().ring;
-        ring.enable_wakeups();
+        ring.enable_wakeups()?;
         // Completions from before wake nobody: look once more.
         ring.enter()?;
         if !shard.io_mut().is_due() {
@@ -442,7 +442,6 @@ impl Runner {
             self.pace.parks += 1;
             self.park(shard, timeout_us).await?;
         }
-        shard.io_mut().ring.disable_wakeups();
-        Ok(())
+        shard.io_mut().ring.disable_wakeups()
     }
 }

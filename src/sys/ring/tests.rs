@@ -3,6 +3,8 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 use super::*;
 use crate::sys::socket::listen;
 
@@ -575,4 +577,51 @@ fn while_completions_wait_no_more_are_made() {
     ring.reap(1, |event| assert_eq!(&*received(event), b"first"));
     assert!(ring.has_work(), "nothing waits any more");
     assert_eq!(&*received(next(&mut ring)), b"second");
+}
+
+#[test]
+fn completions_write_to_the_wakeup_only_while_they_are_to_wake_somebody() {
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    let (address, listeners) = listen(any, 16, 1).unwrap();
+    let wakeup = Wakeup::new().unwrap();
+    let mut ring = Ring::new(listeners, 1, wakeup.clone()).unwrap();
+    ring.accept(0);
+    let wakes_within = |timeout: Duration| {
+        let mut polled = [PollFd::new(&wakeup, PollFlags::IN)];
+        poll(&mut polled, Some(&Timespec::try_from(timeout).unwrap())).unwrap() > 0
+    };
+    let (mut client, socket) = connect(&mut ring, address);
+    ring.receive(TOKEN, &socket);
+    client.write_all(b"before").unwrap();
+    assert_eq!(&*received(next(&mut ring)), b"before");
+    assert!(!wakes_within(Duration::ZERO));
+
+    // Twice, as a shard parks again and again.
+    for _ in 0..2 {
+        ring.enable_wakeups().unwrap();
+        ring.enter().unwrap();
+        client.write_all(b"meanwhile").unwrap();
+        assert!(wakes_within(Duration::from_secs(20)));
+        ring.disable_wakeups().unwrap();
+        wakeup.clear();
+        assert_eq!(&*received(next(&mut ring)), b"meanwhile");
+        client.write_all(b"after").unwrap();
+        assert_eq!(&*received(next(&mut ring)), b"after");
+        assert!(!wakes_within(Duration::ZERO));
+    }
+}
+
+/// A thread has a table of sixteen rings; those of rings that have ended are free again.
+#[test]
+fn rings_that_find_no_room_in_the_thread_s_table_work_too() {
+    for _ in 0..2 {
+        let mut rings: Vec<_> = (0..18).map(|_| ring()).collect();
+        for (number, (ring, address)) in rings.iter_mut().enumerate() {
+            assert_eq!(ring.entrance.is_registered(), number < 16, "{number}");
+            let (mut client, socket) = connect(ring, *address);
+            ring.receive(TOKEN, &socket);
+            client.write_all(b"request").unwrap();
+            assert_eq!(&*received(next(ring)), b"request");
+        }
+    }
 }
