@@ -6,14 +6,18 @@
 //! when its budget is exceeded. Each case runs twice, the second time with twice the messages; the
 //! difference is the messages' own, without start, set-up and end, and without names of functions
 //! that a compiler could have inlined. README.md, beside this file, says what is in a case.
+//!
+//! It also tells how many cache lines hold the code of a round, a shard's turn in most cases. The
+//! kernel drives those out of the core's first cache between two turns, so while a turn has few
+//! messages they cost more than the instructions do.
 
 #![allow(clippy::expect_used)] // what cannot fail here says so
 #![allow(clippy::cast_precision_loss)] // counts of some millions fit a double
 #![allow(clippy::cast_possible_truncation)] // only the seeds of bodies are cut
 
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io::ErrorKind;
-use std::path::Path;
 use std::process::{Command, ExitCode, Output};
 
 use corelane::protocol::Decoder;
@@ -65,6 +69,8 @@ struct Case {
     name: &'static str,
     /// Does the work for at least so many messages; gives how many they were.
     run: fn(u64) -> u64,
+    /// Messages of a round.
+    round: u64,
     /// Instructions a message, at most.
     budget: Option<f64>,
 }
@@ -73,32 +79,38 @@ const CASES: &[Case] = &[
     Case {
         name: "decode",
         run: decode,
+        round: FRAMES as u64,
         budget: None,
     },
     Case {
         name: "encode",
         run: encode,
+        round: FRAMES as u64,
         budget: None,
     },
     Case {
         name: "echo-64/1",
         run: |messages| echo(messages, 1),
+        round: CONNECTIONS as u64,
         // Most of it is what a turn does for a connection, however many messages come on it.
         budget: None,
     },
     Case {
         name: "echo-64/32",
         run: |messages| echo(messages, 32),
+        round: 32 * CONNECTIONS as u64,
         budget: Some(BUDGET),
     },
     Case {
         name: "peers-64/1",
         run: |messages| peers(messages, 1),
+        round: CONNECTIONS as u64,
         budget: None,
     },
     Case {
         name: "peers-64/32",
         run: |messages| peers(messages, 32),
+        round: 32 * CONNECTIONS as u64,
         budget: None,
     },
 ];
@@ -125,10 +137,10 @@ fn bench(flags: &Flags) -> Result<(), Failure> {
     };
     println!("{}", describe());
     println!("{}\n", callgrind_version()?);
-    let mut table = Table::new(&["case", "instructions/message", "budget"]);
+    let mut table = Table::new(&["case", "instructions/message", "budget", "code lines/round"]);
     let mut exceeded = Ok(());
     for case in cases {
-        let counted = instructions_a_message(case, messages)?;
+        let (counted, lines) = count(case, messages)?;
         let mut budget_text = "-".to_owned();
         if let Some(budget) = case.budget {
             budget_text = format!("at most {budget}");
@@ -143,6 +155,7 @@ fn bench(flags: &Flags) -> Result<(), Failure> {
             case.name.to_owned(),
             format!("{counted:.1}"),
             budget_text,
+            lines.to_string(),
         ]);
     }
     println!("{table}");
@@ -199,20 +212,25 @@ fn until(messages: u64, mut round: impl FnMut() -> u64) -> u64 {
     done
 }
 
-fn instructions_a_message(case: &Case, messages: u64) -> Result<f64, Failure> {
+/// The instructions a message, and the cache lines of a round's code.
+fn count(case: &Case, messages: u64) -> Result<(f64, usize), Failure> {
     let once = Counted::of(case, messages)?;
     let twice = Counted::of(case, 2 * messages)?;
     let instructions = twice.instructions.checked_sub(once.instructions);
     let instructions = instructions
         .ok_or("twice the messages took fewer instructions")
         .or_failed(case.name)?;
-    Ok(instructions as f64 / (twice.messages - once.messages) as f64)
+    let messages = twice.messages - once.messages;
+    let lines = lines_of_rounds(&once.executed, &twice.executed, messages / case.round)?;
+    Ok((instructions as f64 / messages as f64, lines))
 }
 
 /// A whole run under callgrind.
 struct Counted {
     messages: u64,
     instructions: u64,
+    /// How often the instruction at each address was executed.
+    executed: HashMap<u64, u64>,
 }
 
 impl Counted {
@@ -223,17 +241,21 @@ impl Counted {
         let mut command = Command::new(VALGRIND);
         command
             .arg("--tool=callgrind")
+            .args(["--dump-instr=yes", "--compress-pos=no"])
             .arg(format!("--callgrind-out-file={}", profile.display()))
             .arg(this)
             .args(["--bench", RUN, case.name])
             .args(["--messages", &messages.to_string()]);
-        let messages = output_of(&mut command)?;
+        let said = output_of(&mut command)?;
+        let messages: u64 = said
+            .trim()
+            .parse()
+            .or_failed(format_args!("{} said {said:?}", case.name))?;
+        let profile = fs::read_to_string(profile).or_failed("callgrind has left no profile")?;
         Ok(Counted {
-            messages: messages
-                .trim()
-                .parse()
-                .or_failed(format_args!("{} said {messages:?}", case.name))?,
+            messages,
             instructions: total_of(&profile)?,
+            executed: executions_of(&profile)?,
         })
     }
 }
@@ -268,10 +290,59 @@ fn output_of(command: &mut Command) -> Result<String, Failure> {
 }
 
 /// The sum over all functions, from the `totals:` line at the end of a profile.
-fn total_of(profile: &Path) -> Result<u64, Failure> {
-    let text = fs::read_to_string(profile).or_failed("callgrind has left no profile")?;
-    text.lines()
+fn total_of(profile: &str) -> Result<u64, Failure> {
+    profile
+        .lines()
         .find_map(|line| line.strip_prefix("totals:")?.trim().parse().ok())
         .ok_or("no totals in it")
         .or_failed("callgrind's profile is not understood")
+}
+
+/// How often the instruction at each address was executed, by the lines `0x<address> <line> <times>`
+/// of a profile. The one behind a `calls=` is of what was called.
+fn executions_of(profile: &str) -> Result<HashMap<u64, u64>, Failure> {
+    let mut executed = HashMap::new();
+    let mut is_of_call = false;
+    for line in profile.lines() {
+        if line.starts_with("calls=") {
+            is_of_call = true;
+        } else if let Some(position) = line.strip_prefix("0x")
+            && !std::mem::take(&mut is_of_call)
+        {
+            let mut words = position.split(' ');
+            let address = words.next().and_then(|it| u64::from_str_radix(it, 16).ok());
+            let times = words.nth(1).and_then(|it| it.parse::<u64>().ok());
+            let (address, times) = address
+                .zip(times)
+                .ok_or(line)
+                .or_failed("callgrind's profile is not understood")?;
+            *executed.entry(address).or_default() += times;
+        }
+    }
+    Ok(executed)
+}
+
+/// A cache line, in bytes: that of all x86-64 and of most other CPUs.
+const LINE_BYTES: u64 = 64;
+
+/// How many cache lines hold instructions that so many rounds more executed so much more often. The
+/// program is at the same addresses in both runs: valgrind sees to that.
+fn lines_of_rounds(
+    once: &HashMap<u64, u64>,
+    twice: &HashMap<u64, u64>,
+    rounds: u64,
+) -> Result<usize, Failure> {
+    let lines: HashSet<_> = twice
+        .iter()
+        .filter(|&(address, &times)| {
+            let times_before = once.get(address).copied().unwrap_or(0);
+            times.saturating_sub(times_before) >= rounds
+        })
+        .map(|(address, _)| address / LINE_BYTES)
+        .collect();
+    if lines.is_empty() {
+        return Err("no instruction in them was executed in every round")
+            .or_failed("callgrind's profiles are not understood");
+    }
+    Ok(lines.len())
 }
