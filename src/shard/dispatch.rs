@@ -264,6 +264,8 @@ impl<I: Io, S: 'static> Shard<I, S> {
             Halt::Ended(cause) => {
                 cold_path();
                 self.end(id, cause);
+                // What is queued is still sent, however much it is.
+                return leaves_secrets;
             }
         }
         if is_beyond_max {

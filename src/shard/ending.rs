@@ -223,9 +223,14 @@ impl<I: Io, S: 'static> Shard<I, S> {
     }
 
     /// Closes a connection that more replies are queued for than may be. That may have been less
-    /// when they were queued, so it is for those that have got another one.
+    /// when they were queued, so it is for those that have got another one. One that ends gets none
+    /// after its last, and has the time of its end to take them all.
     pub(super) fn close_beyond_max(&mut self, id: ConnectionId) {
-        if self.queued_bytes(id) > self.settings.outbound_bytes_max {
+        let bytes_max = self.settings.outbound_bytes_max;
+        let is_beyond_max = self.connections.get_mut(id).is_some_and(|connection| {
+            connection.phase == Phase::Open && connection.outbound.bytes() > bytes_max
+        });
+        if is_beyond_max {
             self.close(id, CloseCause::SlowConsumer);
         }
     }

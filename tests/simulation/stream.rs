@@ -125,7 +125,13 @@ impl Stream<'_> {
             code::AMPLIFY => random.between(0, room_bytes.min(400)),
             // Beyond the codes that only the server uses, and none that is taken for a push.
             code::WITH_CODE | code::ASYNC_WITH_CODE => match random.between(4, 65_535) {
-                pushed if pushed == usize::from(code::PUSHED) => pushed + 1,
+                pushed
+                    if [code::PUSHED, code::EVENT]
+                        .map(usize::from)
+                        .contains(&pushed) =>
+                {
+                    pushed + 1
+                }
                 other => other,
             },
             _ => 0,
