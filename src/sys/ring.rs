@@ -12,10 +12,11 @@
 //!   `Send`.
 
 mod entrance;
+mod sending;
 mod sockets;
+mod user_data;
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::net::{TcpListener, TcpStream};
@@ -27,10 +28,14 @@ use io_uring::squeue::{Entry, Flags};
 use io_uring::types::{CancelBuilder, Fd, Fixed, Timespec};
 use io_uring::{IoUring, cqueue, opcode};
 
+pub(crate) use self::sending::SendBytes;
 pub(crate) use self::sockets::Socket;
+pub(crate) use self::user_data::Token;
 
 use self::entrance::Entrance;
+use self::sending::{Sending, Sends};
 use self::sockets::{Closing, OpenSocket, Slots};
+use self::user_data::Kind;
 use super::buffers::{Buffers, GROUP, Received};
 use super::doorbell::Doorbell;
 use super::socket;
@@ -49,29 +54,6 @@ const POLL_IN: u32 = libc::POLLIN.unsigned_abs() as u32;
 
 /// How long dropping the ring waits for the kernel to let go of what is in flight.
 const DROP_WAIT: Duration = Duration::from_secs(5);
-
-/// A number of the caller's choice, below 2^56, that names what an operation is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Token(u64);
-
-impl Token {
-    const BITS: u32 = 56;
-
-    /// # Panics
-    ///
-    /// If the number is too large: a mistake in this program, since tokens are made from bounded
-    /// parts.
-    #[inline]
-    pub(crate) fn new(number: u64) -> Token {
-        assert!(number >> Token::BITS == 0, "a token has 56 bits");
-        Token(number)
-    }
-
-    #[inline]
-    pub(crate) fn number(self) -> u64 {
-        self.0
-    }
-}
 
 /// What has completed.
 #[derive(Debug)]
@@ -97,59 +79,6 @@ pub(crate) enum Event {
     },
 }
 
-/// Bytes to be sent, for as long as the ring has them.
-pub(crate) enum SendBytes {
-    /// Nobody else has them.
-    Own(Vec<u8>),
-    /// Others of this thread have them, too. What they are can't change or end while the ring has
-    /// its reference: `as_ref` lends them out for as long as the value is borrowed, and having an
-    /// `Rc` of it is as good as borrowing it.
-    Shared(Rc<dyn AsRef<[u8]>>),
-}
-
-impl SendBytes {
-    /// The bytes. They stay where they are while `self` is moved about, since neither kind holds them
-    /// in itself.
-    #[inline]
-    fn bytes(&self) -> &[u8] {
-        match self {
-            SendBytes::Own(bytes) => bytes,
-            SendBytes::Shared(bytes) => (**bytes).as_ref(),
-        }
-    }
-}
-
-impl From<Vec<u8>> for SendBytes {
-    #[inline]
-    fn from(bytes: Vec<u8>) -> SendBytes {
-        SendBytes::Own(bytes)
-    }
-}
-
-impl From<SendBytes> for Vec<u8> {
-    /// What others have, too, is copied.
-    #[inline]
-    fn from(bytes: SendBytes) -> Vec<u8> {
-        match bytes {
-            SendBytes::Own(bytes) => bytes,
-            SendBytes::Shared(bytes) => (*bytes).as_ref().to_vec(),
-        }
-    }
-}
-
-impl fmt::Debug for SendBytes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SendBytes({} bytes)", self.bytes().len())
-    }
-}
-
-/// A send in flight.
-struct Sending {
-    token: Token,
-    bytes: SendBytes,
-    offset: usize,
-}
-
 /// The ring.
 pub(crate) struct Ring {
     uring: ManuallyDrop<IoUring>,
@@ -159,8 +88,7 @@ pub(crate) struct Ring {
     listeners: Vec<Option<TcpListener>>,
     /// What found no room in the submission queue, in order.
     overflow: VecDeque<Entry>,
-    sending: ManuallyDrop<Vec<Option<Sending>>>,
-    free_sending: Vec<usize>,
+    sends: ManuallyDrop<Sends>,
     closing: Closing,
     slots: Slots,
     /// Operations that may touch memory of ours and have not completed for the last time.
@@ -169,35 +97,6 @@ pub(crate) struct Ring {
     wakeup: Wakeup,
     /// What is watched, for as long as the ring lives.
     watched: Option<Doorbell>,
-}
-
-/// What a completion is of: the highest byte of its user data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    /// Nothing that anybody waits for: a cancel or a close.
-    Unwatched = 0,
-    Accept = 1,
-    Receive = 2,
-    Send = 3,
-    Watch = 4,
-}
-
-impl Kind {
-    #[inline]
-    fn user_data(self, number: u64) -> u64 {
-        (self as u64) << Token::BITS | number
-    }
-
-    #[inline]
-    fn of(user_data: u64) -> Kind {
-        match user_data >> Token::BITS {
-            1 => Kind::Accept,
-            2 => Kind::Receive,
-            3 => Kind::Send,
-            4 => Kind::Watch,
-            _ => Kind::Unwatched,
-        }
-    }
 }
 
 impl Ring {
@@ -227,8 +126,7 @@ impl Ring {
             buffers: ManuallyDrop::new(buffers),
             listeners: listeners.into_iter().map(Some).collect(),
             overflow: VecDeque::new(),
-            sending: ManuallyDrop::new(Vec::new()),
-            free_sending: Vec::new(),
+            sends: ManuallyDrop::default(),
             closing: Closing::default(),
             slots,
             in_flight: 0,
@@ -378,29 +276,21 @@ impl Ring {
             .flags(libc::MSG_NOSIGNAL)
             .build()
             .flags(flags);
-        let sending = Some(Sending {
+        let number = self.sends.add(Sending {
             token,
             bytes,
             offset,
         });
-        let slot = if let Some(slot) = self.free_sending.pop() {
-            self.sending[slot] = sending;
-            slot
-        } else {
-            self.sending.push(sending);
-            self.sending.len() - 1
-        };
-        let entry = entry.user_data(Kind::Send.user_data(slot as u64));
+        let entry = entry.user_data(Kind::Send.user_data(number as u64));
         self.in_flight += 1;
         self.push(entry);
         // Each takes memory of its own: there are never 2^32 in flight.
-        u32::try_from(slot).unwrap_or(u32::MAX)
+        u32::try_from(number).unwrap_or(u32::MAX)
     }
 
     /// Cancels the send with this token that gave this number, if it is still in flight.
     pub(crate) fn cancel_send(&mut self, number: u32, token: Token) {
-        let sending = self.sending.get(number as usize);
-        if matches!(sending, Some(Some(sending)) if sending.token == token) {
+        if self.sends.is_in_flight(number as usize, token) {
             self.cancel(Kind::Send.user_data(u64::from(number)));
         }
     }
@@ -573,9 +463,7 @@ impl Ring {
                 })
             }
             Kind::Send => {
-                let slot = usize::try_from(number).ok()?;
-                let sending = self.sending.get_mut(slot)?.take()?;
-                self.free_sending.push(slot);
+                let sending = self.sends.take(usize::try_from(number).ok()?)?;
                 Some(Event::Sent {
                     token: sending.token,
                     bytes: sending.bytes,
@@ -758,8 +646,8 @@ impl Drop for Ring {
         }
         // SAFETY: `buffers` is not used again, as above. Nothing is in flight on the ring.
         unsafe { ManuallyDrop::drop(&mut self.buffers) };
-        // SAFETY: `sending` is not used again, as above. Nothing is in flight on the ring.
-        unsafe { ManuallyDrop::drop(&mut self.sending) };
+        // SAFETY: `sends` is not used again, as above. Nothing is in flight on the ring.
+        unsafe { ManuallyDrop::drop(&mut self.sends) };
     }
 }
 

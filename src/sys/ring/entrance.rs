@@ -4,7 +4,7 @@
 //! several threads, a descriptor would cost a look-up and two changes of an atomic count each time,
 //! together with what is called around that 0.4% of a small message.
 
-use std::ffi::{c_int, c_long, c_uint, c_void};
+use std::ffi::{c_int, c_long, c_uint};
 use std::io;
 use std::marker::PhantomData;
 use std::os::fd::AsRawFd;
@@ -42,14 +42,18 @@ struct KernelTimespec {
     nanoseconds: i64,
 }
 
-/// `struct io_uring_getevents_arg`.
+/// `struct io_uring_getevents_arg`, with nothing but a timeout.
 #[repr(C)]
-struct WaitArguments {
+struct WaitArguments<'a> {
     signals: u64,
     signals_bytes: u32,
     min_wait_us: u32,
-    timeout: u64,
+    /// As wide as the kernel wants it on 64-bit machines.
+    timeout: &'a KernelTimespec,
 }
+
+// The kernel reads 24 bytes.
+const _: () = assert!(size_of::<WaitArguments<'_>>() == 24);
 
 impl Entrance {
     /// For this ring, which must be on this thread. Call [`Entrance::close`] before it is dropped:
@@ -98,7 +102,7 @@ impl Entrance {
     /// Submits so many entries and has the kernel do what it has to do for the ring.
     #[inline]
     pub(super) fn enter(&self, submissions: u32) -> io::Result<()> {
-        self.call(submissions, 0, EnterFlags::GETEVENTS, ptr::null(), 0)
+        self.call(submissions, None)
     }
 
     /// The same, and then waits for a completion, but no longer than this: then it is `ETIME`.
@@ -112,34 +116,26 @@ impl Entrance {
             signals: 0,
             signals_bytes: 0,
             min_wait_us: 0,
-            timeout: (&raw const timeout).expose_provenance() as u64,
+            timeout: &timeout,
         };
-        self.call(
-            submissions,
-            1,
-            EnterFlags::GETEVENTS | EnterFlags::EXT_ARG,
-            (&raw const arguments).cast(),
-            size_of::<WaitArguments>(),
-        )
+        self.call(submissions, Some(&arguments))
     }
 
     #[inline]
-    fn call(
-        &self,
-        submissions: u32,
-        completions: u32,
-        flags: EnterFlags,
-        arguments: *const c_void,
-        arguments_bytes: usize,
-    ) -> io::Result<()> {
-        let flags = if self.is_registered {
-            flags | EnterFlags::REGISTERED_RING
-        } else {
-            flags
-        };
-        // SAFETY: the kernel reads the arguments, if there are any, before it returns: both callers
-        // have them, and the timeout that those point to, on their stacks. It writes to none of this.
-        // What it does with the entries is the affair of who pushed them.
+    fn call(&self, submissions: u32, waits: Option<&WaitArguments<'_>>) -> io::Result<()> {
+        let mut flags = EnterFlags::GETEVENTS;
+        if self.is_registered {
+            flags |= EnterFlags::REGISTERED_RING;
+        }
+        let mut arguments_bytes = 0;
+        if waits.is_some() {
+            flags |= EnterFlags::EXT_ARG;
+            arguments_bytes = size_of::<WaitArguments<'_>>();
+        }
+        let completions = c_uint::from(waits.is_some());
+        // SAFETY: the kernel reads the arguments, if there are any, and the timeout that they refer to,
+        // before it returns; both are borrowed until then, and laid out as it wants. It writes to none
+        // of this. What it does with the entries is the affair of who pushed them.
         let entered = unsafe {
             libc::syscall(
                 libc::SYS_io_uring_enter,
@@ -147,7 +143,7 @@ impl Entrance {
                 submissions,
                 completions,
                 flags.bits(),
-                arguments,
+                waits.map_or(ptr::null(), ptr::from_ref),
                 arguments_bytes,
             )
         };
