@@ -136,7 +136,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
     /// on its way has been done, in a drain on all shards, or its time is over.
     #[cold]
     pub(super) fn has_stopped(&mut self) -> bool {
-        if self.is_over || self.shutdown == Shutdown::None || !self.is_deserted() {
+        if self.is_over || !self.is_deserted() {
             return self.is_over;
         }
         let is_done = self.has_nothing_to_pass_on();
