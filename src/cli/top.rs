@@ -15,7 +15,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::panic;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -135,35 +135,52 @@ impl Drop for Terminal {
     }
 }
 
-/// Where keys come from.
-struct Keys(OwnedFd);
+/// The keys that are typed. crossterm reads them on a thread of its own: once the terminal is gone,
+/// it does not come back from that.
+struct Keys {
+    /// What crossterm reads them from.
+    source: OwnedFd,
+    typed: Receiver<io::Result<Event>>,
+}
 
 impl Keys {
-    /// Where crossterm reads them.
-    fn find() -> io::Result<Keys> {
+    fn read() -> io::Result<Keys> {
         let stdin = io::stdin();
-        if stdin.is_terminal() {
-            return stdin.as_fd().try_clone_to_owned().map(Keys);
-        }
-        File::open("/dev/tty").map(|terminal| Keys(terminal.into()))
+        let source = if stdin.is_terminal() {
+            stdin.as_fd().try_clone_to_owned()?
+        } else {
+            File::open("/dev/tty")?.into()
+        };
+        let (sender, typed) = sync_channel(1);
+        let read = move || while sender.send(event::read()).is_ok() {};
+        thread::Builder::new().name("keys".to_owned()).spawn(read)?;
+        Ok(Keys { source, typed })
     }
 
-    /// Waits until there is a key, but no longer than this. It is an error if there will never be one:
-    /// where crossterm is asked for one of a terminal that is gone, it does not come back.
-    fn wait(&self, patience: Duration) -> io::Result<()> {
-        let patience = Timespec::try_from(patience).map_err(io::Error::other)?;
-        let mut polled = [PollFd::new(&self.0, PollFlags::IN)];
-        match poll(&mut polled, Some(&patience)) {
+    /// Waits for a key, but no longer than this. It is an error if there will never be one.
+    fn wait(&self, patience: Duration) -> io::Result<Option<Event>> {
+        if self.is_gone()? {
+            return Err(io::Error::other("it is gone"));
+        }
+        match self.typed.recv_timeout(patience) {
+            Ok(event) => event.map(Some),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => {
+                Err(io::Error::other("the thread that reads keys has ended"))
+            }
+        }
+    }
+
+    /// Whether the terminal is.
+    fn is_gone(&self) -> io::Result<bool> {
+        let mut polled = [PollFd::new(&self.source, PollFlags::empty())];
+        match poll(&mut polled, Some(&Timespec::default())) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        if polled[0]
+        Ok(polled[0]
             .revents()
-            .intersects(PollFlags::HUP | PollFlags::ERR)
-        {
-            return Err(io::Error::other("it is gone"));
-        }
-        Ok(())
+            .intersects(PollFlags::HUP | PollFlags::ERR))
     }
 }
 
@@ -176,8 +193,8 @@ fn watch(
     // As https://no-color.org has it: set, and not empty.
     let no_colours = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let palette = Palette::new(!no_colours);
-    let keys = Keys::find().map_err(|error| unusable(&error))?;
     let mut terminal = Terminal::take().map_err(|error| unusable(&error))?;
+    let keys = Keys::read().map_err(|error| unusable(&error))?;
     while !stop.load(Ordering::Relaxed) {
         terminal
             .0
@@ -201,8 +218,6 @@ fn wait(
     keys: &Keys,
     stop: &AtomicBool,
 ) -> Result<bool, Failure> {
-    // crossterm may have read more keys than it has given.
-    let mut patience = Duration::ZERO;
     while !stop.load(Ordering::Relaxed) {
         match answers.try_recv() {
             Ok(answer) => {
@@ -214,13 +229,11 @@ fn wait(
                 return Err(Failure::run("the thread that asks the server has ended"));
             }
         }
-        keys.wait(patience).map_err(|error| unusable(&error))?;
-        patience = LOOK_EACH;
-        if event::poll(Duration::ZERO).map_err(|error| unusable(&error))? {
-            return match event::read().map_err(|error| unusable(&error))? {
-                Event::Key(key) => Ok(screen.press(key)),
-                _ => Ok(false),
-            };
+        match keys.wait(LOOK_EACH).map_err(|error| unusable(&error))? {
+            Some(Event::Key(key)) => return Ok(screen.press(key)),
+            // Of another size, say.
+            Some(_) => return Ok(false),
+            None => {}
         }
     }
     Ok(false)
