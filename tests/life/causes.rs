@@ -9,7 +9,7 @@ use corelane::protocol::{Reason, codes};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::clients::{connect_from, connect_narrow, loopback, send_until_it_fails};
+use crate::clients::{connect_from, loopback, send_until_it_fails};
 use crate::support::library::{address_of, builder, stopped};
 use crate::support::log_capture;
 use crate::support::peer::{Peer, frame, header};
@@ -116,7 +116,7 @@ fn each_cause_is_logged_once_with_peer_and_connection() {
         "timeouts.drain_ms=3600000",
     ]);
     let address = server.address();
-    let hoarder = connect_narrow(address);
+    let hoarder = Peer::connect_small(address);
     let sender = hoarder.sender();
     let hoarding = thread::spawn(move || send_until_it_fails(sender));
     let mut peers = end_in_every_way(address);

@@ -1,4 +1,4 @@
-//! Clients that a single well-behaved peer is not: from an address of one's choice, narrow, greedy.
+//! Clients that a single well-behaved peer is not: from an address of one's choice, greedy.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
@@ -18,27 +18,8 @@ pub(crate) fn loopback(number: u8) -> IpAddr {
 
 /// Connects from this address of the host's.
 pub(crate) fn connect_from(source: IpAddr, address: SocketAddr) -> Peer {
-    let socket = socket_for(address);
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
-    connected(socket, address)
-}
-
-/// Connects so that as little as can be is on its way when the peer does not read: with small
-/// buffers, and with segments as on an Ethernet. By the segments that a loopback has, the kernel
-/// would keep megabytes for each connection.
-pub(crate) fn connect_narrow(address: SocketAddr) -> Peer {
-    let socket = socket_for(address);
-    socket.set_tcp_mss(1400).unwrap();
-    socket.set_recv_buffer_size(16 * 1024).unwrap();
-    socket.set_send_buffer_size(16 * 1024).unwrap();
-    connected(socket, address)
-}
-
-fn socket_for(address: SocketAddr) -> Socket {
-    Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap()
-}
-
-fn connected(socket: Socket, address: SocketAddr) -> Peer {
     socket.connect_timeout(&address.into(), DEADLINE).unwrap();
     Peer::over(socket.into())
 }

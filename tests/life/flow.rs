@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use corelane::client::Client;
 use corelane::protocol::codes;
 
-use crate::clients::{SetOnDrop, connect_narrow, raise_file_limit};
-use crate::support::peer::frame;
+use crate::clients::{SetOnDrop, raise_file_limit};
+use crate::support::peer::{Peer, frame};
 use crate::support::program::serve;
 use crate::support::user::{User as _, connect};
 use crate::support::waiting::until_still;
@@ -93,7 +93,7 @@ fn five_hundred_that_never_read_slow_nobody_down_and_hold_what_they_may() {
         scope.spawn(|| {
             let mut hoarders: Vec<Hoarder> = (0..HOARDERS)
                 .map(|_| {
-                    let stream = connect_narrow(address).sender();
+                    let stream = Peer::connect_small(address).sender();
                     stream.set_nonblocking(true).unwrap();
                     Hoarder {
                         stream,
@@ -103,9 +103,14 @@ fn five_hundred_that_never_read_slow_nobody_down_and_hold_what_they_may() {
                 .collect();
             while !done.load(Ordering::Acquire) {
                 for hoarder in &mut hoarders {
-                    // As much as goes, so that it waits in the kernel where the server is slow.
+                    // As much as goes, so that it waits in the kernel where the server is slow; but
+                    // no more often: it is not this thread that is to take the guests' time.
                     for _ in 0..8 {
-                        pushed_bytes.fetch_add(hoarder.push(&request), Ordering::Relaxed);
+                        let taken_bytes = hoarder.push(&request);
+                        if taken_bytes == 0 {
+                            break;
+                        }
+                        pushed_bytes.fetch_add(taken_bytes, Ordering::Relaxed);
                     }
                 }
                 thread::sleep(Duration::from_millis(2));

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use corelane::client::{Client, ClientError};
 use corelane::protocol::{Reason, codes};
 
-use crate::clients::{SetOnDrop, connect_narrow, has_news, raise_file_limit, send_until_it_fails};
+use crate::clients::{SetOnDrop, has_news, raise_file_limit, send_until_it_fails};
 use crate::support::peer::{Peer, frame};
 use crate::support::program::serve;
 use crate::support::user::{User as _, connect};
@@ -151,7 +151,7 @@ fn who_takes_nothing_is_reset_after_write_ms() {
         "timeouts.idle_ms=500",
         "log.level=debug",
     ]);
-    let hoarder = connect_narrow(server.address());
+    let hoarder = Peer::connect_small(server.address());
     let began = Instant::now();
     let end = send_until_it_fails(hoarder.sender());
     assert_eq!(end, ErrorKind::ConnectionReset);
@@ -179,7 +179,7 @@ fn a_timeout_of_0_is_off() {
     ]);
     let mut quiet = connect(server.address());
     quiet.ping();
-    let hoarder = connect_narrow(server.address());
+    let hoarder = Peer::connect_small(server.address());
     let sender = hoarder.sender();
     let sending = thread::spawn(move || send_until_it_fails(sender));
     for _ in 0..3 {

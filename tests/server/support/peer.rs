@@ -58,10 +58,14 @@ impl Peer {
         Peer::over(TcpStream::connect_timeout(&address, DEADLINE).unwrap())
     }
 
-    /// Connects with kernel buffers as small as they get, so that little is on its way when the
-    /// peer does not read.
+    /// Connects so that as little as can be is on its way when the peer does not read: with small
+    /// buffers, and with segments as on an Ethernet. By the segments that a loopback has, the kernel
+    /// would keep megabytes for each connection. And the window of such a buffer holds less than two
+    /// of them: a peer that sends all the time could then wait for ever to be sent anything, since each
+    /// acknowledgement puts off the server's probe of the window.
     pub(crate) fn connect_small(address: SocketAddr) -> Peer {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+        socket.set_tcp_mss(1400).unwrap();
         socket.set_recv_buffer_size(SMALL_BUFFER_BYTES).unwrap();
         socket.set_send_buffer_size(SMALL_BUFFER_BYTES).unwrap();
         socket.connect_timeout(&address.into(), DEADLINE).unwrap();
