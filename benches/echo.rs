@@ -19,7 +19,7 @@ use std::time::Duration;
 use corelane::load::{self, ServerUsage, Summary};
 
 use self::support::flags::{Flag, Flags};
-use self::support::machine::{Cpus, caveat, describe};
+use self::support::machine::{Cpus, describe};
 use self::support::server::{Kind, Server, corelane_binary, selected};
 use self::support::stats::{Spread, Table, digits};
 use self::support::{Failure, machine};
@@ -79,9 +79,6 @@ fn bench(flags: &Flags) -> Result<(), Failure> {
     let plan = Plan::from_flags(flags)?;
     println!("{}", describe());
     println!("{}", plan.cpus);
-    if let Some(caveat) = caveat() {
-        println!("{caveat}");
-    }
     println!(
         "{} repeats of {} s each, bodies of 32 bytes, every reply checked; \
          median [min..max]",

@@ -116,9 +116,6 @@ fn bench(flags: &Flags) -> Result<(), Failure> {
     machine::raise_open_files()?;
     std::fs::create_dir_all(&plan.output).or_failed(plan.output.display())?;
     println!("{}", machine::describe());
-    if let Some(caveat) = machine::caveat() {
-        println!("{caveat}");
-    }
     print!("{}", plan.introduction());
     let (mut turns, mut fits) = (files::turns_head(), files::fits_head());
     for &pipeline in &plan.pipelines {

@@ -21,7 +21,7 @@ use corelane::load::CpuTime;
 
 use self::crowd::Crowd;
 use self::support::flags::{Flag, Flags};
-use self::support::machine::{self, Cpus, caveat, describe};
+use self::support::machine::{self, Cpus, describe};
 use self::support::server::{Corelane, Server, corelane_binary};
 use self::support::stats::{Spread, Table, digits};
 use self::support::{Failure, OrFailed as _};
@@ -85,9 +85,6 @@ fn bench(flags: &Flags) -> Result<(), Failure> {
     let plan = Plan::from_flags(flags)?;
     println!("{}", describe());
     println!("{}", plan.cpus);
-    if let Some(caveat) = caveat() {
-        println!("{caveat}");
-    }
     println!(
         "{} repeats of {} s each, {} connections, payloads of {PAYLOAD_BYTES} bytes, every one \
          compared; median [min..max]",

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::fs;
 
-use corelane::load::CpuTime;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
@@ -125,14 +124,6 @@ pub(crate) fn describe() -> String {
         kernel.release().to_string_lossy(),
         value_of("model name"),
         congestion.trim(),
-    )
-}
-
-/// A sentence where the coarse books of CPU time have to do.
-pub(crate) fn caveat() -> Option<&'static str> {
-    (!CpuTime::is_exact()).then_some(
-        "this kernel has no /proc/PID/schedstat: server CPU comes from utime + stime, in steps of \
-         10 ms",
     )
 }
 

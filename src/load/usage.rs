@@ -5,7 +5,9 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
+use nix::errno::Errno;
+use nix::time::{ClockId, clock_getcpuclockid, clock_gettime};
+use nix::unistd::Pid;
 
 /// CPU time used so far, of a process or a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,8 +18,8 @@ pub struct CpuTime {
     pub waited: Option<Duration>,
 }
 
-/// The unit of /proc/PID/stat, in ticks a second: part of the kernel's interface on x86 and Arm.
-const USER_HZ: u64 = 100;
+/// The highest number that a process can have: `PID_MAX_LIMIT` of the kernel.
+const PID_MAX: u32 = 1 << 22;
 
 impl CpuTime {
     /// No time at all.
@@ -26,26 +28,26 @@ impl CpuTime {
         waited: Some(Duration::ZERO),
     };
 
-    /// All threads that the process has now, those of io_uring included, from the scheduler's
-    /// nanoseconds, or from its 10 ms ticks where it keeps none.
+    /// All threads that the process has had so far, those of io_uring included: by its own clock, in
+    /// nanoseconds. What they waited is that of the threads which it has now, for the kernel forgets
+    /// that when a thread ends.
     ///
     /// # Errors
     ///
     /// That the process is gone, or is hidden from this one.
     pub fn of_process(pid: u32) -> io::Result<CpuTime> {
-        match sum_of_schedstat(pid)? {
-            Some(time) => Ok(time),
-            None => ticks_of(pid),
-        }
+        Ok(CpuTime {
+            ran: cpu_clock(pid)?,
+            waited: sum_of_waited(pid)?,
+        })
     }
 
     /// This thread.
     pub fn of_this_thread() -> CpuTime {
-        let now = clock_gettime(ClockId::ThreadCPUTime);
-        let ran = Duration::try_from(now).unwrap_or_default();
-        let waited = read_schedstat(Path::new("/proc/thread-self/schedstat"))
-            .ok()
-            .and_then(|time| time.waited);
+        // A clock that is always there.
+        let ran =
+            clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from);
+        let waited = read_waited(Path::new("/proc/thread-self/schedstat"));
         CpuTime { ran, waited }
     }
 
@@ -69,54 +71,35 @@ impl CpuTime {
                 .map(|(now, before)| now.saturating_sub(before)),
         }
     }
+}
 
-    /// Whether the kernel keeps nanoseconds for processes; if not, they come in steps of 10 ms.
-    pub fn is_exact() -> bool {
-        Path::new("/proc/self/schedstat").exists()
-    }
+fn cpu_clock(pid: u32) -> io::Result<Duration> {
+    // The name of a process's clock has no room for higher numbers, and 0 is this process.
+    let pid = match i32::try_from(pid) {
+        Ok(number @ 1..) if pid <= PID_MAX => Pid::from_raw(number),
+        _ => return Err(Errno::ESRCH.into()),
+    };
+    let now = clock_getcpuclockid(pid).and_then(clock_gettime)?;
+    Ok(Duration::from(now))
 }
 
 /// `None` if this kernel keeps no such books.
-fn sum_of_schedstat(pid: u32) -> io::Result<Option<CpuTime>> {
-    let mut sum = CpuTime::NONE;
-    let mut any = false;
+fn sum_of_waited(pid: u32) -> io::Result<Option<Duration>> {
+    let mut sum = None;
     for task in fs::read_dir(format!("/proc/{pid}/task"))? {
         // A thread may end between the listing and here.
-        if let Ok(time) = read_schedstat(&task?.path().join("schedstat")) {
-            any = true;
-            sum = sum.and(time);
+        if let Some(waited) = read_waited(&task?.path().join("schedstat")) {
+            *sum.get_or_insert(Duration::ZERO) += waited;
         }
     }
-    Ok(any.then_some(sum))
+    Ok(sum)
 }
 
-/// Nanoseconds on a CPU, nanoseconds in the run queue, and a count that nobody needs here.
-fn read_schedstat(path: &Path) -> io::Result<CpuTime> {
-    let text = fs::read_to_string(path)?;
-    let mut fields = text
-        .split_whitespace()
-        .map(|field| field.parse().ok().map(Duration::from_nanos));
-    Ok(CpuTime {
-        ran: fields.next().flatten().unwrap_or_default(),
-        waited: fields.next().flatten(),
-    })
-}
-
-fn ticks_of(pid: u32) -> io::Result<CpuTime> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The second field is the name in parentheses and may hold anything; utime and stime are the
-    // 14th and the 15th.
-    let ticks: Option<u64> = text.rsplit_once(')').and_then(|(_, after)| {
-        let mut fields = after.split_whitespace().skip(11);
-        let utime: u64 = fields.next()?.parse().ok()?;
-        let stime: u64 = fields.next()?.parse().ok()?;
-        Some(utime + stime)
-    });
-    let ticks = ticks.ok_or_else(|| io::Error::other("/proc/PID/stat has no utime and stime"))?;
-    Ok(CpuTime {
-        ran: Duration::from_millis(ticks * 1000 / USER_HZ),
-        waited: None,
-    })
+/// The second field: nanoseconds in the run queue. The first are those on a CPU.
+fn read_waited(path: &Path) -> Option<Duration> {
+    let text = fs::read_to_string(path).ok()?;
+    let waited = text.split_whitespace().nth(1)?.parse().ok()?;
+    Some(Duration::from_nanos(waited))
 }
 
 /// Resident memory of a process, in bytes.
@@ -156,30 +139,36 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn work_costs_cpu_time_and_memory_is_resident() {
-        let pid = std::process::id();
-        let before = (CpuTime::of_process(pid).unwrap(), CpuTime::of_this_thread());
-        while CpuTime::of_this_thread().since(before.1).ran < Duration::from_millis(30) {
+    fn work() {
+        let before = CpuTime::of_this_thread();
+        while CpuTime::of_this_thread().since(before).ran < Duration::from_millis(30) {
             black_box((0..10_000_u64).sum::<u64>());
         }
-        let process = CpuTime::of_process(pid).unwrap().since(before.0);
-        assert!(process.ran >= Duration::from_millis(10), "{process:?}");
-        let memory = Memory::of_process(pid).unwrap();
+    }
+
+    /// Also of a thread that has ended.
+    #[test]
+    fn work_costs_cpu_time() {
+        let pid = std::process::id();
+        let before = CpuTime::of_process(pid).unwrap();
+        work();
+        std::thread::spawn(work).join().unwrap();
+        let took = CpuTime::of_process(pid).unwrap().since(before);
+        assert!(took.ran >= Duration::from_millis(60), "{took:?}");
+    }
+
+    #[test]
+    fn memory_is_resident() {
+        let memory = Memory::of_process(std::process::id()).unwrap();
         assert!(memory.anonymous_bytes > 0 && memory.resident_bytes >= memory.anonymous_bytes);
     }
 
     #[test]
-    fn ticks_are_read_where_there_is_nothing_better() {
-        let ticks = ticks_of(std::process::id()).unwrap();
-        assert_eq!(ticks.waited, None);
-    }
-
-    #[test]
     fn a_process_that_is_gone_is_told() {
-        // Beyond what the kernel gives out, 2^22.
-        let pid = u32::MAX / 2;
-        assert!(CpuTime::of_process(pid).is_err());
-        assert!(Memory::of_process(pid).is_err());
+        // None that the kernel gives out.
+        for pid in [0, PID_MAX + 1, u32::MAX / 2, u32::MAX] {
+            assert!(CpuTime::of_process(pid).is_err(), "{pid}");
+            assert!(Memory::of_process(pid).is_err(), "{pid}");
+        }
     }
 }
