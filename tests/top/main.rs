@@ -7,6 +7,7 @@
     reason = "a test fails by panicking, also where its support does it"
 )]
 
+use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Output, Stdio};
@@ -14,6 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use rustix::termios::{Winsize, tcsetwinsize};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_corelane");
 const STATUS: &str = include_str!("status.json");
@@ -146,6 +148,18 @@ impl OnTerminal {
         }
     }
 
+    /// Tells the terminal that it is as large as this from now on.
+    fn resize(&self, rows: u16, columns: u16) {
+        let stdin = format!("/proc/{}/fd/0", self.between("pid=", "."));
+        let size = Winsize {
+            ws_row: rows,
+            ws_col: columns,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        tcsetwinsize(File::open(stdin).unwrap(), size).unwrap();
+    }
+
     fn type_in(&mut self, keys: &str) {
         let stdin = self.script.stdin.as_mut().unwrap();
         stdin.write_all(keys.as_bytes()).unwrap();
@@ -195,6 +209,18 @@ fn a_signal_to_end_leaves_the_terminal_as_it_was() {
     terminal.wait_for("1/ECHO");
     let pid: i32 = terminal.between("pid=", ".").parse().unwrap();
     kill_process(Pid::from_raw(pid).unwrap(), Signal::TERM).unwrap();
+    terminal.assert_restored();
+}
+
+/// Its size is read where keys are: on another thread than it is drawn by.
+#[test]
+fn a_terminal_of_another_size_is_filled() {
+    let mut terminal = OnTerminal::start(&serve().to_string(), &[]);
+    terminal.wait_for("1/ECHO");
+    terminal.resize(30, 120);
+    // Where the cursor goes for the last line.
+    terminal.wait_for("\u{1b}[30;1H");
+    terminal.type_in("q");
     terminal.assert_restored();
 }
 
