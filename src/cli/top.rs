@@ -171,7 +171,7 @@ impl Keys {
         }
     }
 
-    /// Whether the terminal is.
+    /// Whether the terminal is gone.
     fn is_gone(&self) -> io::Result<bool> {
         let mut polled = [PollFd::new(&self.source, PollFlags::empty())];
         match poll(&mut polled, Some(&Timespec::default())) {

@@ -5,6 +5,8 @@ use std::fs;
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
+use corelane::load::Memory;
+
 use crate::seed;
 use crate::storm::{LONG, PIPELINE, Storm};
 use crate::support::{CONNECTS_PER_SECOND, Running, Site, until};
@@ -32,14 +34,10 @@ struct Holds {
 }
 
 fn holds(process: u32) -> Holds {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
-    let memory = status.lines().find_map(|line| {
-        let kib = line.strip_prefix("VmRSS:")?.strip_suffix("kB")?;
-        kib.trim().parse().ok()
-    });
+    let memory = Memory::of_process(process).unwrap();
     let files = fs::read_dir(format!("/proc/{process}/fd")).unwrap();
     Holds {
-        memory_kib: memory.expect("a process that runs has memory"),
+        memory_kib: memory.resident_bytes / 1024,
         files: files.count(),
     }
 }

@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
+use corelane::load::{CpuTime, Memory};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::waiting::DEADLINE;
@@ -145,30 +146,12 @@ impl Program {
 
     /// How much CPU time it has used so far.
     pub(crate) fn cpu_time(&self) -> Duration {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
-        // Behind the name, which is in brackets, `utime` and `stime` are the 12th and 13th.
-        let (_, fields) = stat.rsplit_once(") ").unwrap();
-        let ticks: u64 = fields
-            .split(' ')
-            .skip(11)
-            .take(2)
-            .map(|field| field.parse::<u64>().unwrap())
-            .sum();
-        // 100 a second: part of the kernel's interface on x86 and Arm.
-        Duration::from_millis(ticks * 10)
+        CpuTime::of_process(self.child.id()).unwrap().ran
     }
 
     /// How much memory it has resident, in bytes.
     pub(crate) fn resident_bytes(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib: u64 = line
-            .unwrap()
-            .trim()
-            .trim_end_matches(" kB")
-            .parse()
-            .unwrap();
-        kib * 1024
+        Memory::of_process(self.child.id()).unwrap().resident_bytes
     }
 }
 
