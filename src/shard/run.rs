@@ -1,9 +1,10 @@
 //! A shard in production: the glommio task that turns it, submits and parks.
 //!
-//! A shard without work waits in three steps: it looks for some (`shards.busy_poll_us`), then sleeps
-//! in its own ring, which is one system call, and where that brings nothing for a while it parks
-//! inside glommio, which costs more but lets the executor's other tasks sleep as well. While
-//! asynchronous handlers are at work it parks at once, since they are what is waited for.
+//! A shard without work waits in three steps: it looks for some (`shards.busy_poll_us`), unless it is
+//! busy most of the time, then sleeps in its own ring, which is one system call, and where that brings
+//! nothing for a while it parks inside glommio, which costs more but lets the executor's other tasks
+//! sleep as well. While asynchronous handlers are at work it parks at once, since they are what is
+//! waited for.
 //!
 //! Whoever wants something of a shard (to stop, or to tell it something) rings its doorbell, which
 //! its ring watches: so the ring alone has to be waited for, and it wakes glommio by an eventfd.
@@ -19,6 +20,7 @@
 mod control;
 mod parking;
 mod ring_io;
+mod workload;
 
 use std::io;
 use std::net::TcpListener;
@@ -35,6 +37,7 @@ pub(crate) use super::mailbox::Refused;
 use self::control::{DRAIN, NO_REQUEST, Reply, STOP};
 use self::parking::Parking;
 use self::ring_io::RingIo;
+use self::workload::Workload;
 use super::mailbox::DELIVERIES_MAX;
 use super::mesh::Mesh;
 use super::{Loads, Message, Pace, Shard, Snapshot};
@@ -131,6 +134,7 @@ pub(crate) async fn run<S: 'static>(
         wanted: None,
         pace: Pace::default(),
         busy_poll_us,
+        workload: Workload::default(),
         wakeup,
         parking,
         request: NO_REQUEST,
@@ -183,6 +187,7 @@ struct Runner {
     wanted: Option<(Snapshot, Reply)>,
     pace: Pace,
     busy_poll_us: u64,
+    workload: Workload,
     /// What wakes the shard when it is parked.
     wakeup: Wakeup,
     parking: Parking,
@@ -385,7 +390,8 @@ impl Runner {
             .min()
             .unwrap_or(u64::MAX);
         let mut now_us = now_us;
-        if !handling {
+        let is_busy = self.workload.is_high(now_us, self.pace.idle_us);
+        if !handling && !is_busy {
             let look_until_us = idle_since_us + self.busy_poll_us;
             match self.look(shard, now_us, look_until_us.min(wake_at_us)) {
                 Some(found_nothing_at_us) => now_us = found_nothing_at_us,
