@@ -53,6 +53,8 @@ pub(crate) struct Exchange {
     pub(crate) frame_bytes_max: usize,
     /// The connection's outbound buffer.
     pub(crate) out: Vec<u8>,
+    /// What a synchronous handler has returned, unless its reply is written.
+    pub(crate) returned: Option<Reply>,
 }
 
 impl Context<'_> {
@@ -71,14 +73,17 @@ impl Context<'_> {
     ///
     /// A body that does not fit a frame of `limits.max_frame_bytes` is a failure of the handler:
     /// the connection gets ERROR INTERNAL and is closed.
-    #[inline]
+    // As `encode` is: else there is one function for all handlers, which each calls through another.
+    #[expect(clippy::inline_always, reason = "measured")]
+    #[inline(always)]
     pub fn reply(self, body: &[u8]) -> Reply {
         let code = self.0.code;
         self.reply_as(code, body)
     }
 
     /// The same under another code.
-    #[inline]
+    #[expect(clippy::inline_always, reason = "measured")]
+    #[inline(always)]
     pub fn reply_as(self, code: u16, body: &[u8]) -> Reply {
         if HEADER_BYTES + body.len() > self.0.frame_bytes_max {
             return Reply::too_long(body.len());

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::context::{ConnectionId, Context, Request};
+use super::context::{ConnectionId, Context, Exchange, Request};
 use super::panic::caught;
 use super::reply::Reply;
 use crate::metrics::CloseCause;
@@ -14,7 +14,12 @@ use crate::metrics::own::{Metrics, Published, Series};
 /// An asynchronous handler at work.
 pub(crate) type HandlerFuture = Pin<Box<dyn Future<Output = Reply>>>;
 
-pub(crate) type SyncHandler<S> = dyn Fn(&S, Context<'_>, &[u8]) -> Reply + Send + Sync;
+/// A synchronous handler as the shard calls it: gives back whether it has written a reply. Where it
+/// has not, what it returned is in the exchange.
+//
+// A reply is larger than what fits registers: returned, each would go through memory, though hardly any
+// is more than that it is written.
+pub(crate) type SyncHandler<S> = dyn Fn(&S, &mut Exchange, &[u8]) -> bool + Send + Sync;
 type AsyncHandler<S> = dyn Fn(Rc<S>, Request) -> HandlerFuture + Send + Sync;
 
 type OpenHook<S> = dyn Fn(&S, ConnectionId) + Send + Sync;
@@ -96,7 +101,15 @@ impl<S: 'static> Router<S> {
     where
         F: Fn(&S, Context<'_>, &[u8]) -> Reply + Send + Sync + 'static,
     {
-        self.set(code, Handler::Sync(Arc::new(handler)))
+        let answer = move |state: &S, exchange: &mut Exchange, body: &[u8]| {
+            let reply = handler(state, Context(&mut *exchange), body);
+            let is_written = reply.is_written();
+            if !is_written {
+                exchange.returned = Some(reply);
+            }
+            is_written
+        };
+        self.set(code, Handler::Sync(Arc::new(answer)))
     }
 
     /// Has an asynchronous handler answer the requests with this code. Returns whether the code
@@ -250,7 +263,7 @@ impl<S: 'static> fmt::Debug for Router<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::handler::{ConnectionId, Content, Exchange};
+    use crate::handler::{ConnectionId, Content};
 
     fn run(router: &Router<String>, code: u16, body: &[u8]) -> Option<(Content, Vec<u8>)> {
         let Handler::Sync(handler) = router.get(code)? else {
@@ -265,9 +278,12 @@ mod tests {
             code,
             frame_bytes_max: 100,
             out: Vec::new(),
+            returned: None,
         };
-        let reply = handler(&"state".to_owned(), Context(&mut exchange), body);
-        Some((reply.0, exchange.out))
+        let is_written = handler(&"state".to_owned(), &mut exchange, body);
+        assert_eq!(is_written, exchange.returned.is_none());
+        let content = exchange.returned.map_or(Content::Written, |reply| reply.0);
+        Some((content, exchange.out))
     }
 
     #[test]

@@ -126,6 +126,7 @@ mod tests {
             code,
             frame_bytes_max: 100,
             out: Vec::from(*b"before"),
+            returned: None,
         }
     }
 
@@ -133,8 +134,10 @@ mod tests {
         match router.get(code).unwrap() {
             Handler::Sync(handler) | Handler::Secret(handler) => {
                 let mut exchange = exchange(code);
-                let reply = handler(&7, Context(&mut exchange), body);
-                (reply.0, exchange.out)
+                let is_written = handler(&7, &mut exchange, body);
+                assert_eq!(is_written, exchange.returned.is_none());
+                let content = exchange.returned.map_or(Content::Written, |reply| reply.0);
+                (content, exchange.out)
             }
             Handler::Async(handler) => {
                 let request = Request {

@@ -255,22 +255,26 @@ pub struct Frames<'d> {
 }
 
 impl<'d> Frames<'d> {
-    /// The next frame, if it lies whole and good in the slice, as most do. Otherwise nothing is
-    /// taken, and [`Frames::next`] says what it is.
-    //
-    // Beside that one for speed alone: what can be all sorts of things is passed through memory,
-    // which costs 5% of a small message.
-    #[expect(clippy::inline_always, reason = "measured")]
-    #[inline(always)]
-    pub fn next_whole_in_slice(&mut self) -> Option<Frame<'d>> {
-        if !self.decoder.held.is_empty() {
-            return None;
+    /// The bytes of the slice that are not taken yet, if the next frame begins with them; none if a
+    /// part of it has come before.
+    ///
+    /// For whoever takes frames off them by [`decode`], and tells of it by [`Frames::skip_to`]. Most
+    /// frames lie whole and good in a slice, which by itself stays in registers.
+    #[inline]
+    pub(crate) fn rest_of_slice(&self) -> &'d [u8] {
+        if self.decoder.held.is_empty() {
+            self.slice
+        } else {
+            &[]
         }
-        let Decoded::Whole(frame) = decode(self.slice, self.frame_bytes_max) else {
-            return None;
-        };
-        self.slice = &self.slice[HEADER_BYTES + frame.body.len()..];
-        Some(frame)
+    }
+
+    /// What is left of the bytes that [`Frames::rest_of_slice`] gave: the others are taken.
+    #[inline]
+    pub(crate) fn skip_to(&mut self, rest: &'d [u8]) {
+        if self.decoder.held.is_empty() {
+            self.slice = rest;
+        }
     }
 
     /// The next frame, good or bad, or `None` when the rest is incomplete.
@@ -282,24 +286,45 @@ impl<'d> Frames<'d> {
         if self.decoder.held.is_empty() {
             self.next_in_slice()
         } else {
+            self.next_held().0
+        }
+    }
+
+    /// The same, and what [`Frames::rest_of_slice`] gives behind it.
+    #[inline]
+    pub(crate) fn next_and_rest(&mut self) -> (Option<Decoded<'_>>, &'d [u8]) {
+        if self.decoder.held.is_empty() {
+            (self.next_in_slice(), self.slice)
+        } else {
             self.next_held()
         }
     }
 
-    /// Completes the first frame that waits with as many bytes of the slice as it needs.
-    fn next_held(&mut self) -> Option<Decoded<'_>> {
+    fn next_held(&mut self) -> (Option<Decoded<'_>>, &'d [u8]) {
+        match self.complete_held() {
+            None => (self.next_in_slice(), self.slice),
+            Some(0) => {
+                let waiting = &self.decoder.held[self.decoder.read..];
+                let decoded = decode(waiting, self.frame_bytes_max);
+                self.decoder.read += taken_bytes(&decoded).unwrap_or(0);
+                (Some(decoded), &[])
+            }
+            Some(_) => (None, &[]),
+        }
+    }
+
+    /// Completes the first frame that waits with as many bytes of the slice as it needs. Gives how
+    /// many it still lacks, or nothing if none waits any more.
+    fn complete_held(&mut self) -> Option<usize> {
         loop {
             if self.decoder.held_bytes() == 0 {
                 self.decoder.discard();
-                return self.next_in_slice();
+                return None;
             }
             let waiting = &self.decoder.held[self.decoder.read..];
             let missing = missing_bytes(waiting, self.frame_bytes_max);
-            if missing == 0 {
-                break;
-            }
-            if self.slice.is_empty() {
-                return None;
+            if missing == 0 || self.slice.is_empty() {
+                return Some(missing);
             }
             let (needed, rest) = self.slice.split_at(missing.min(self.slice.len()));
             if self.decoder.guarded {
@@ -308,16 +333,10 @@ impl<'d> Frames<'d> {
             self.decoder.held.extend_from_slice(needed);
             self.slice = rest;
         }
-        let decoded = decode(
-            &self.decoder.held[self.decoder.read..],
-            self.frame_bytes_max,
-        );
-        self.decoder.read += taken_bytes(&decoded)?;
-        Some(decoded)
     }
 
     #[inline]
-    fn next_in_slice(&mut self) -> Option<Decoded<'_>> {
+    fn next_in_slice(&mut self) -> Option<Decoded<'d>> {
         let decoded = decode(self.slice, self.frame_bytes_max);
         self.slice = &self.slice[taken_bytes(&decoded)?..];
         Some(decoded)

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::handler::panic::Panicked;
-use crate::handler::{ConnectionId, Content, Reply};
+use crate::handler::{ConnectionId, Content, Exchange, Reply};
 use crate::metrics::{CloseCause, Counters};
 use crate::protocol::{HEADER_BYTES, Reason, encode, encode_error};
 
@@ -22,8 +22,25 @@ pub(super) struct Answers<'a> {
 const ERROR_BYTES: usize = HEADER_BYTES + 4;
 
 impl Answers<'_> {
-    /// Answers a request of this code. Gives the cause if that ends the connection.
+    /// A reply is in the send queue.
     #[inline]
+    pub(super) fn written(&mut self) {
+        self.counters.frames_sent += 1;
+    }
+
+    /// Answers by what a synchronous handler has returned, in place of what it may have written from
+    /// `reply_start` on before it changed its mind. Gives the cause if that ends the connection.
+    pub(super) fn returned(
+        &mut self,
+        exchange: &mut Exchange,
+        reply_start: usize,
+    ) -> Option<CloseCause> {
+        exchange.out.truncate(reply_start);
+        let reply = exchange.returned.take()?;
+        self.reply(&mut exchange.out, exchange.code, reply)
+    }
+
+    /// Answers a request of this code. Gives the cause if that ends the connection.
     pub(super) fn reply(
         &mut self,
         out: &mut Vec<u8>,
@@ -31,22 +48,11 @@ impl Answers<'_> {
         reply: Reply,
     ) -> Option<CloseCause> {
         match reply.0 {
+            Content::Nothing => None,
             Content::Written => {
-                self.counters.frames_sent += 1;
+                self.written();
                 None
             }
-            other => self.reply_slowly(out, code, other),
-        }
-    }
-
-    fn reply_slowly(
-        &mut self,
-        out: &mut Vec<u8>,
-        code: u16,
-        content: Content,
-    ) -> Option<CloseCause> {
-        match content {
-            Content::Written | Content::Nothing => None,
             Content::Frame { code: other, body } => {
                 let fits = HEADER_BYTES + body.len() <= self.settings.frame_bytes_max;
                 if !fits || encode(out, other.unwrap_or(code), &body).is_err() {

@@ -12,9 +12,9 @@ use super::answers::Answers;
 use super::connection::Phase;
 use super::io::{Io, Operation};
 use crate::handler::panic::caught;
-use crate::handler::{ConnectionId, Context, Exchange, Handler, HandlerTask, Request, SyncHandler};
+use crate::handler::{ConnectionId, Exchange, Handler, HandlerTask, Request};
 use crate::metrics::CloseCause;
-use crate::protocol::{Decoded, Frame, HEADER_BYTES, Reason};
+use crate::protocol::{Decoded, Frame, HEADER_BYTES, Reason, decode};
 
 /// Why the handling of a connection's frames came to a halt.
 #[derive(Clone, Copy)]
@@ -55,6 +55,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
             code: 0,
             frame_bytes_max,
             out: connection.outbound.take_queue(&mut self.spare),
+            returned: None,
         };
         let mut answers = Answers {
             id,
@@ -73,13 +74,16 @@ impl<I: Io, S: 'static> Shard<I, S> {
         // work that panics, and the replies before its own are whole.
         let outcome = caught(|| {
             // What the loop goes by is its own, so that it stays in registers. What outlives a
-            // panic is written down before each call of a handler.
+            // panic is written down before each call of a handler; how far it has come in the slice
+            // does not, since the connection ends.
             let flood = answers.settings.flood;
             let (router, state) = (&self.router, &*self.state);
             let (pulse, recorder) = (&*self.pulse, &mut self.recorder);
             pulse.serve(id);
             let mut latest_code = NO_CODE;
             let mut frames = connection.decoder.frames(slice, frame_bytes_max);
+            // Where most frames are: a slice by itself stays in registers.
+            let mut rest = frames.rest_of_slice();
             let (mut left, mut taken) = (share, 0);
             let halt = loop {
                 if exchange.out.len() >= queue_bytes_max {
@@ -88,9 +92,14 @@ impl<I: Io, S: 'static> Shard<I, S> {
                 if left.is_spent() {
                     break Halt::Spent;
                 }
-                let frame = match frames.next_whole_in_slice() {
-                    Some(frame) => frame,
-                    None => match frames.next() {
+                let frame = if let Decoded::Whole(frame) = decode(rest, frame_bytes_max) {
+                    rest = &rest[HEADER_BYTES + frame.body.len()..];
+                    frame
+                } else {
+                    frames.skip_to(rest);
+                    let next;
+                    (next, rest) = frames.next_and_rest();
+                    match next {
                         Some(Decoded::Whole(frame)) => frame,
                         None | Some(Decoded::Incomplete { .. }) => break Halt::Starved,
                         Some(bad) => {
@@ -104,7 +113,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
                                 None => continue,
                             }
                         }
-                    },
+                    }
                 };
                 taken += 1;
                 left.take(HEADER_BYTES + frame.body.len());
@@ -123,18 +132,23 @@ impl<I: Io, S: 'static> Shard<I, S> {
                 frames_taken.set(taken);
                 let end = match router.get(frame.code) {
                     Some(Handler::Sync(handler)) => {
-                        let reply = handler(state, Context(&mut exchange), frame.body);
-                        if !reply.is_written() {
+                        if handler(state, &mut exchange, frame.body) {
+                            answers.written();
+                            None
+                        } else {
                             cold_path();
-                            // A handler may have written one and changed its mind.
-                            exchange.out.truncate(reply_start);
+                            answers.returned(&mut exchange, reply_start)
                         }
-                        answers.reply(&mut exchange.out, frame.code, reply)
                     }
                     Some(Handler::Secret(handler)) => {
                         cold_path();
                         has_secrets.set(true);
-                        handle_secret(handler.as_ref(), state, &mut exchange, &mut answers, frame)
+                        if handler(state, &mut exchange, frame.body) {
+                            answers.written();
+                            None
+                        } else {
+                            answers.returned(&mut exchange, reply_start)
+                        }
                     }
                     Some(Handler::Async(_)) if self.handlers >= answers.settings.handlers_max => {
                         cold_path();
@@ -164,6 +178,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
                     break Halt::Ended(cause);
                 }
             };
+            frames.skip_to(rest);
             frames_taken.set(taken);
             share = left;
             halt
@@ -289,23 +304,6 @@ fn request(connection: ConnectionId, frame: Frame<'_>, is_secret: bool) -> Reque
         code: frame.code,
         body,
     }
-}
-
-/// Has a synchronous handler answer a request that carries a secret.
-#[cold]
-fn handle_secret<S>(
-    handler: &SyncHandler<S>,
-    state: &S,
-    exchange: &mut Exchange,
-    answers: &mut Answers<'_>,
-    frame: Frame<'_>,
-) -> Option<CloseCause> {
-    let reply_start = exchange.out.len();
-    let reply = handler(state, Context(exchange), frame.body);
-    if !reply.is_written() {
-        exchange.out.truncate(reply_start);
-    }
-    answers.reply(&mut exchange.out, frame.code, reply)
 }
 
 /// Answers what is no good frame, or is one too many as well.
