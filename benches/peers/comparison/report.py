@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from comparison.figures import Spread, cell, digits, table
+from comparison import slices
 from comparison.loading import Shape, disturbed_share, figures
 from comparison.servers import CORELANE, CORELANE_BP0, NAMES
 
@@ -23,8 +24,10 @@ COLUMNS = {
     "p99.9 us": "p99.9_us",
     "load CPU us/message": "load_cpu_us_per_message",
 }
+# What is wanted is wanted of this ratio.
+JUDGED = "messages/server CPU s"
 RATIOS = {
-    "messages/server CPU s": "messages_per_server_cpu_second",
+    JUDGED: "messages_per_server_cpu_second",
     "messages/s": "messages_per_second",
     "p99.9": "p99.9_us",
 }
@@ -43,9 +46,9 @@ def wanted(peer: str, shape: str) -> float:
 def markdown(results: dict[str, Any]) -> str:
     parts = [_machine(results)]
     for shape in _in_order(result["shape"] for result in results["closed"]):
-        parts.append(_closed(shape, [r for r in results["closed"] if r["shape"] == shape]))
+        parts.append(_closed(shape, *(_of(shape, results[kind]) for kind in ("closed", "rounds"))))
     for shape in _in_order(result["shape"] for result in results["tail"]):
-        parts.append(_tail(shape, [r for r in results["tail"] if r["shape"] == shape]))
+        parts.append(_tail(shape, _of(shape, results["tail"])))
     if results["idle"]:
         parts.append(_idle(results["idle"]))
     parts += [f"{note}\n" for note in results["notes"]]
@@ -62,13 +65,24 @@ def _machine(results: dict[str, Any]) -> str:
         f"{settings['warmup_seconds']} s of warm-up; cells are median [lowest..highest], ratios the "
         "median and in brackets where it is with 95% confidence"
     )
+    if settings["rounds"]:
+        facts.append(
+            f"- rounds: {settings['rounds']}, each of {settings['round_seconds']} s a server in "
+            f"slices of {slices.SLICE_SECONDS:.3g} s; {JUDGED} are theirs"
+        )
     return "\n".join(facts) + "\n"
 
 
-def _closed(shape: str, results: list[Result]) -> str:
-    rows = _rows(results, COLUMNS)
-    parts = [f"### {shape}: {Shape.parse(shape).title()}\n", rows, *_remarks(results)]
-    ratios = _ratios(shape, results)
+def _of(shape: str, results: list[Result]) -> list[Result]:
+    return [result for result in results if result["shape"] == shape]
+
+
+def _closed(shape: str, turns: list[Result], rounds: list[Result]) -> str:
+    rows = _rows(turns, COLUMNS)
+    title = f"### {shape}: {Shape.parse(shape).title()}\n"
+    failed = _failures("round", rounds)
+    parts = [title, rows, *_remarks(turns), *failed]
+    ratios = _ratios(shape, turns, rounds)
     if ratios:
         head = ["ratio", *RATIOS, "wanted", "holds"]
         parts.append(table(head, ratios))
@@ -86,12 +100,7 @@ def _rows(results: list[Result], columns: dict[str, str]) -> str:
 
 def _remarks(results: list[Result]) -> list[str]:
     """What a reader must know about these rows."""
-    remarks = []
-    for result in results:
-        if result["failure"]:
-            remarks.append(
-                f"**failed**: {result['server']}, repeat {result['repeat']}: {result['failure']}\n"
-            )
+    remarks = _failures("repeat", results)
     disturbed = []
     for server in _in_order(result["server"] for result in results):
         records = [r["record"] for r in results if r["server"] == server and r["record"]]
@@ -109,13 +118,23 @@ def _remarks(results: list[Result]) -> list[str]:
     return remarks
 
 
-def _ratios(shape: str, results: list[Result]) -> list[list[str]]:
-    servers = _in_order(result["server"] for result in results)
+def _failures(kind: str, results: list[Result]) -> list[str]:
+    return [
+        f"**failed**: {result['server']}, {kind} {result['repeat']}: {result['failure']}\n"
+        for result in results
+        if result["failure"]
+    ]
+
+
+def _ratios(shape: str, turns: list[Result], rounds: list[Result]) -> list[list[str]]:
+    servers = _in_order(result["server"] for result in turns)
     rows = []
     for corelane in (name for name in CORELANES if name in servers):
         for peer in (name for name in servers if name not in CORELANES):
-            spreads = {title: _ratio(results, corelane, peer, key) for title, key in RATIOS.items()}
-            judged = spreads["messages/server CPU s"]
+            spreads = {title: _ratio(turns, corelane, peer, key) for title, key in RATIOS.items()}
+            if rounds:
+                spreads[JUDGED] = _ratio_of_rounds(rounds, corelane, peer)
+            judged = spreads[JUDGED]
             least = wanted(peer, shape)
             holds = _holds(judged, lambda ratio: ratio >= least)
             rows.append(
@@ -135,9 +154,17 @@ def _holds(ratio: Spread | None, is_well: Callable[[float], bool]) -> str:
 
 def _ratio(results: list[Result], one: str, other: str, key: str) -> Spread | None:
     """Taken within each repeat in which both ran."""
-    by_turn = {
-        (r["server"], r["repeat"]): figures(r["record"])[key] for r in results if r["record"]
-    }
+    return _ratio_of(results, one, other, lambda record: figures(record)[key])
+
+
+def _ratio_of_rounds(results: list[Result], one: str, other: str) -> Spread | None:
+    return _ratio_of(results, one, other, slices.messages_per_server_cpu_second)
+
+
+def _ratio_of(
+    results: list[Result], one: str, other: str, figure: Callable[[dict[str, Any]], float]
+) -> Spread | None:
+    by_turn = {(r["server"], r["repeat"]): figure(r["record"]) for r in results if r["record"]}
     pairs = [
         (value, by_turn.get((other, repeat)))
         for (server, repeat), value in by_turn.items()

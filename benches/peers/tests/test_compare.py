@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import unittest
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,9 @@ from typing import Any
 PEERS = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(PEERS))
 
-from comparison import idle, report
+from comparison import idle, report, slices
 from comparison.figures import Spread, digits, table
-from comparison.loading import Shape
+from comparison.loading import Load, Shape
 from comparison.machine import Cpus, WrongWords
 from comparison.servers import ASIO, RUST_PEERS, Running, Server, ServerFailed, command
 
@@ -36,6 +37,14 @@ with Server(("127.0.0.1", 0), Echo) as server:
     print("warming up", flush=True)
     print("listening on 127.0.0.1:%d (cpu {cpu})" % server.server_address[1], flush=True)
     server.serve_forever()
+"""
+
+# A load that, like corelane's, reports when it is interrupted how many messages there were and what its
+# server has used. It fails with bodies of seven bytes. The shell's, as it is there at once.
+LOAD = """#!/bin/sh
+case "$* " in *"--body-size 7 "*) echo "corelane: seven bytes are too few" >&2; exit 1;; esac
+trap 'echo "{\\"messages\\": 500, \\"server\\": {\\"cpu_seconds\\": 1000.0}}"; exit 0' INT
+while :; do sleep 0.1 & wait; done
 """
 
 
@@ -63,8 +72,8 @@ def turn(server: str, repeat: int, outcome: dict[str, Any] | str) -> dict[str, A
 
 
 def results(closed: list[dict[str, Any]]) -> dict[str, Any]:
-    settings = {"repeats": 2, "seconds": 3, "warmup_seconds": 1}
-    rest: dict[str, Any] = {"tail": [], "idle": [], "notes": [], "interrupted": False}
+    settings = {"repeats": 2, "seconds": 3, "warmup_seconds": 1, "rounds": 0}
+    rest: dict[str, Any] = {"tail": [], "idle": [], "notes": [], "interrupted": False, "rounds": []}
     return {"machine": {"kernel": "Linux"}, "settings": settings, "closed": closed, **rest}
 
 
@@ -175,6 +184,27 @@ class Tables(unittest.TestCase):
         self.assertIn("**failed**: epoll, repeat 1: it ended with status 1: no room", tables)
         self.assertEqual(rows(tables, "corelane / epoll")[0][2], "3.00 [3.00..3.00]")
 
+    def test_where_there_are_rounds_cpu_time_is_compared_within_them(self) -> None:
+        closed = [turn("corelane", 1, record(300.0, 1.0, 10.0)), turn("epoll", 1, record(100.0, 1.0, 10.0))]
+        costs = [("corelane", 1, 2.0), ("epoll", 1, 3.0), ("corelane", 2, 4.0), ("epoll", 2, 8.0)]
+        both = results(closed)
+        both["settings"] |= {"rounds": 2, "round_seconds": 0.6}
+        both["rounds"] = [
+            turn(server, number, {"messages": 100, "server_cpu_seconds": cost})
+            for server, number, cost in costs
+        ]
+        both["rounds"].append(turn("tokio", 1, "it ended"))
+        tables = report.markdown(both)
+        [ratio] = rows(tables, "corelane / epoll")
+        self.assertEqual(ratio[1:3], ["1.75 [1.50..2.00]", "3.00 [3.00..3.00]"])
+        self.assertIn("**failed**: tokio, round 1: it ended", tables)
+        self.assertIn("rounds: 2, each of 0.6 s a server in slices of 0.02 s", tables)
+
+    def test_what_a_server_uses_between_its_slices_costs_no_message(self) -> None:
+        told = {"messages": 50, "server": {"cpu_seconds": 3.0}}
+        cost = slices.cost(told, 1.0)
+        self.assertEqual(slices.messages_per_server_cpu_second(cost), 25.0)
+
     def test_a_disturbed_server_is_named(self) -> None:
         disturbed = record(100.0, 1.0, 10.0)
         disturbed["server"]["waited_seconds"] = 0.06
@@ -211,6 +241,28 @@ class Processes(unittest.TestCase):
         weighed = idle.measure(server, self.cpu, 50)
         grew = weighed["resident_bytes_after"] - weighed["resident_bytes_before"]
         self.assertEqual(weighed["resident_bytes_per_connection"], grew / 50)
+
+    def round_of(self, body_bytes: int) -> dict[str, dict[str, Any] | str]:
+        command = (sys.executable, "-c", PING_SERVER, "{cpu}")
+        servers = [Server("mine", command), Server("gone", ("/nowhere/mine", "{cpu}"))]
+        with tempfile.TemporaryDirectory() as folder:
+            program = Path(folder) / "corelane"
+            program.write_text(LOAD)
+            program.chmod(0o755)
+            load = Load(program, Cpus.choose(None, None), 1.0, 1.0)
+            return slices.round_of(load, servers, Shape(1, 1, body_bytes), 0.5)
+
+    def test_servers_have_their_slices_and_a_failure_leaves_the_others(self) -> None:
+        outcomes = self.round_of(32)
+        mine, gone = outcomes["mine"], outcomes["gone"]
+        self.assertIn("does not start", gone)
+        assert isinstance(mine, dict)
+        self.assertEqual(mine["messages"], 500)
+        # All that it used but for what it used while its load stood still.
+        self.assertTrue(999.0 < mine["server_cpu_seconds"] <= 1000.0, mine)
+
+    def test_a_load_that_ends_says_why(self) -> None:
+        self.assertEqual(self.round_of(7)["mine"], "corelane: seven bytes are too few")
 
     def test_fewer_connections_are_used_if_files_are_few(self) -> None:
         self.assertEqual(idle.connections_possible(10_000, 1_048_576), 10_000)
