@@ -19,8 +19,9 @@ pub struct Shards {
     /// Whether each shard is pinned to its CPU. Default true.
     pub pin: bool,
     /// How long a shard without work goes on looking for some before it
-    /// sleeps, in microseconds; one that is busy two thirds of its time
-    /// sleeps at once. Default 50; 0 sleeps at once; at most 1,000,000.
+    /// sleeps, in microseconds; one that is busy two thirds of its time, with
+    /// several messages at a time, sleeps at once. Default 50; 0 sleeps at
+    /// once; at most 1,000,000.
     pub busy_poll_us: u32,
     /// Which shard a new connection goes to. Default `"balanced"`.
     pub accept: Accept,

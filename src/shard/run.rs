@@ -1,7 +1,7 @@
 //! A shard in production: the glommio task that turns it, submits and parks.
 //!
 //! A shard without work waits in three steps: it looks for some (`shards.busy_poll_us`), unless it is
-//! busy most of the time, then sleeps in its own ring, which is one system call, and where that brings
+//! busy most of the time and has several messages at a time, then sleeps in its own ring, which is one system call, and where that brings
 //! nothing for a while it parks inside glommio, which costs more but lets the executor's other tasks
 //! sleep as well. While asynchronous handlers are at work it parks at once, since they are what is
 //! waited for.
@@ -390,7 +390,8 @@ impl Runner {
             .min()
             .unwrap_or(u64::MAX);
         let mut now_us = now_us;
-        let is_busy = self.workload.is_high(now_us, self.pace.idle_us);
+        let messages = shard.counters().frames_received;
+        let is_busy = self.workload.is_high(now_us, self.pace.idle_us, messages);
         if !handling && !is_busy {
             let look_until_us = idle_since_us + self.busy_poll_us;
             match self.look(shard, now_us, look_until_us.min(wake_at_us)) {
