@@ -143,7 +143,10 @@ impl<S: 'static> ServerBuilder<S> {
     }
 
     /// Has an asynchronous handler answer the requests with this code. It may await whatever
-    /// glommio offers; the next frames of its connection wait meanwhile.
+    /// glommio offers, and what other threads answer; the next frames of its connection wait meanwhile.
+    ///
+    /// A task that it spawns with glommio may not await other threads: glommio's own wakers (0.12) are
+    /// not safe to drop there.
     #[must_use]
     pub fn async_handler<F, Fut>(mut self, code: u16, handler: F) -> Self
     where

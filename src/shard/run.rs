@@ -1,10 +1,10 @@
 //! A shard in production: the glommio task that turns it, submits and parks.
 //!
 //! A shard without work waits in three steps: it looks for some (`shards.busy_poll_us`), unless it is
-//! busy most of the time and has several messages at a time, then sleeps in its own ring, which is one system call, and where that brings
-//! nothing for a while it parks inside glommio, which costs more but lets the executor's other tasks
-//! sleep as well. While asynchronous handlers are at work it parks at once, since they are what is
-//! waited for.
+//! busy most of the time and has several messages at a time, then sleeps in its own ring, which is one
+//! system call, and where that brings nothing for a while it parks inside glommio, which costs more
+//! but lets the executor's other tasks sleep as well. While asynchronous handlers are at work it parks
+//! at once, since they are what is waited for.
 //!
 //! Whoever wants something of a shard (to stop, or to tell it something) rings its doorbell, which
 //! its ring watches: so the ring alone has to be waited for, and it wakes glommio by an eventfd.
@@ -19,6 +19,7 @@
 
 mod control;
 mod parking;
+mod relay;
 mod ring_io;
 mod workload;
 

@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use glommio::timer::Timer;
@@ -16,6 +16,7 @@ use glommio::{Latency, Shares, Task, TaskQueueHandle};
 
 use super::GUARD_US;
 use super::parking::Finished;
+use super::relay::Relay;
 use crate::config::bounds;
 use crate::handler::{ConnectionId, HandlerOutcome, HandlerTask};
 use crate::shard::io::{
@@ -40,6 +41,8 @@ pub(crate) struct RingIo {
     sends: Vec<u32>,
     pub(super) mesh: Mesh<Message<OwnedFd>>,
     pub(super) finished: Rc<Finished>,
+    /// What wakes the handlers.
+    relay: Relay,
     pulse: Arc<Pulse>,
     queue: TaskQueueHandle,
     /// The handlers at work, so that a stop can cancel them.
@@ -59,6 +62,7 @@ impl RingIo {
         pulse: Arc<Pulse>,
         mesh: Mesh<Message<OwnedFd>>,
     ) -> io::Result<RingIo> {
+        let relay = Relay::new(wakeup.clone());
         let mut ring = Ring::new(listeners, registered_max, wakeup)?;
         ring.watch(doorbell);
         Ok(RingIo {
@@ -67,6 +71,7 @@ impl RingIo {
             sends: Vec::new(),
             mesh,
             finished: Rc::default(),
+            relay,
             pulse,
             queue: glommio::executor().create_task_queue(
                 Shares::Static(HANDLER_SHARES),
@@ -85,6 +90,7 @@ impl RingIo {
         self.ring.has_events()
             || self.ring.has_work()
             || self.finished.any()
+            || self.relay.is_rung()
             || self.mesh.has_mail()
     }
 
@@ -134,6 +140,7 @@ impl RingIo {
         let code = task.code();
         let finished = Rc::clone(&self.finished);
         let pulse = Arc::clone(&self.pulse);
+        let polled = self.relay.handler(slot);
         let run = async move {
             let mut task = pin!(task);
             let outcome = poll_fn(|cx| {
@@ -141,11 +148,14 @@ impl RingIo {
                 pulse.begin_turn();
                 pulse.serve(id);
                 pulse.handle(code);
-                let polled = task.as_mut().poll(cx);
+                let waker = polled.waker(cx.waker());
+                let outcome = task.as_mut().poll(&mut Context::from_waker(waker));
                 pulse.end_turn();
-                polled
+                outcome
             })
             .await;
+            // Its number may be another's once it is reaped.
+            drop(polled);
             finished.add(slot, id, outcome);
         };
         match glommio::spawn_local_into(run, self.queue) {
@@ -158,6 +168,9 @@ impl RingIo {
     }
 
     fn reap_handlers(&mut self, completions: &mut Vec<Completion<Socket, Received>>) {
+        if self.relay.is_rung() {
+            self.relay.pass_on();
+        }
         if !self.finished.any() {
             return;
         }
