@@ -1,5 +1,6 @@
 //! Answers on their way into a connection's send queue, and which of them end it.
 
+use std::hint::cold_path;
 use std::net::SocketAddr;
 
 use crate::handler::panic::Panicked;
@@ -22,19 +23,21 @@ pub(super) struct Answers<'a> {
 const ERROR_BYTES: usize = HEADER_BYTES + 4;
 
 impl Answers<'_> {
-    /// A reply is in the send queue.
+    /// A synchronous handler has answered the request of this exchange: has written its reply, or
+    /// returned what there is to be said in place of what it may have written from `reply_start` on.
+    /// Gives the cause if that ends the connection.
     #[inline]
-    pub(super) fn written(&mut self) {
-        self.counters.frames_sent += 1;
-    }
-
-    /// Answers by what a synchronous handler has returned, in place of what it may have written from
-    /// `reply_start` on before it changed its mind. Gives the cause if that ends the connection.
-    pub(super) fn returned(
+    pub(super) fn answered(
         &mut self,
+        is_written: bool,
         exchange: &mut Exchange,
         reply_start: usize,
     ) -> Option<CloseCause> {
+        if is_written {
+            self.counters.frames_sent += 1;
+            return None;
+        }
+        cold_path();
         exchange.out.truncate(reply_start);
         let reply = exchange.returned.take()?;
         self.reply(&mut exchange.out, exchange.code, reply)
@@ -50,7 +53,7 @@ impl Answers<'_> {
         match reply.0 {
             Content::Nothing => None,
             Content::Written => {
-                self.written();
+                self.counters.frames_sent += 1;
                 None
             }
             Content::Frame { code: other, body } => {

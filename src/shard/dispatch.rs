@@ -74,8 +74,8 @@ impl<I: Io, S: 'static> Shard<I, S> {
         // work that panics, and the replies before its own are whole.
         let outcome = caught(|| {
             // What the loop goes by is its own, so that it stays in registers. What outlives a
-            // panic is written down before each call of a handler; how far it has come in the slice
-            // does not, since the connection ends.
+            // panic is written down before each call of a handler. How far the slice is taken does
+            // not: the connection ends.
             let flood = answers.settings.flood;
             let (router, state) = (&self.router, &*self.state);
             let (pulse, recorder) = (&*self.pulse, &mut self.recorder);
@@ -132,23 +132,14 @@ impl<I: Io, S: 'static> Shard<I, S> {
                 frames_taken.set(taken);
                 let end = match router.get(frame.code) {
                     Some(Handler::Sync(handler)) => {
-                        if handler(state, &mut exchange, frame.body) {
-                            answers.written();
-                            None
-                        } else {
-                            cold_path();
-                            answers.returned(&mut exchange, reply_start)
-                        }
+                        let is_written = handler(state, &mut exchange, frame.body);
+                        answers.answered(is_written, &mut exchange, reply_start)
                     }
                     Some(Handler::Secret(handler)) => {
                         cold_path();
                         has_secrets.set(true);
-                        if handler(state, &mut exchange, frame.body) {
-                            answers.written();
-                            None
-                        } else {
-                            answers.returned(&mut exchange, reply_start)
-                        }
+                        let is_written = handler(state, &mut exchange, frame.body);
+                        answers.answered(is_written, &mut exchange, reply_start)
                     }
                     Some(Handler::Async(_)) if self.handlers >= answers.settings.handlers_max => {
                         cold_path();
