@@ -72,7 +72,7 @@ class Load:
             status, told, said = _finish(self.command(shape, rate, running), patience)
             if status != 0:
                 running.check()
-                raise ServerFailed(_last_line(said) or f"the load ended with status {status}")
+                raise ServerFailed(last_line(said) or f"the load ended with status {status}")
         try:
             record: dict[str, Any] = json.loads(told)
         except ValueError as error:
@@ -104,7 +104,7 @@ def _finish(command: list[str], patience: float) -> tuple[int, bytes, bytes]:
     return process.returncode, told, said
 
 
-def _last_line(said: bytes) -> str:
+def last_line(said: bytes) -> str:
     lines = [line.strip() for line in said.decode(errors="replace").splitlines()]
     return next((line for line in reversed(lines) if line), "")
 
