@@ -14,10 +14,11 @@
 //! takes an executor whose preemption timer has fired before it ran anything for idle, and sleeps
 //! although tasks are runnable, until the next event. So the shard yields by waking itself through
 //! its eventfd, and looks after its handlers every [`GUARD_US`]. Where that very event has been seen
-//! and its task not been run, since the host has kept the core for long, a task that does nothing
-//! has the executor go round every [`KEEPER_US`]. It wakes no shard: what should have does.
+//! and its task not been run, since the host has kept the core for long, a [`keeper`] that does nothing
+//! has the executor go round. It wakes no shard: what should have does.
 
 mod control;
+mod keeper;
 mod parking;
 mod relay;
 mod ring_io;
@@ -61,10 +62,6 @@ const SLEEP_US: u64 = 1000;
 
 /// How long a parked shard leaves handlers at work unattended, in microseconds; see above.
 const GUARD_US: u64 = 10_000;
-
-/// How often the executor goes round, whatever there is to do, in microseconds; see above. As long as
-/// glommio's preemption timer runs: the host has kept the core as long before it is needed.
-const KEEPER_US: u64 = 100_000;
 
 /// How often a shard that has come up looks whether the others have, in microseconds.
 const GATHER_US: u64 = 500;
@@ -144,11 +141,7 @@ pub(crate) async fn run<S: 'static>(
         waits_since_us: None,
     };
     // Ends when it is dropped.
-    let _keeper = glommio::spawn_local(async {
-        loop {
-            Timer::new(Duration::from_micros(KEEPER_US)).await;
-        }
-    });
+    let _keeper = glommio::spawn_local(keeper::keep_awake());
     if !all_are_up(&runner.controls, runner.number).await {
         return Ok(shard.counters().clone());
     }

@@ -22,6 +22,7 @@ mod waiting;
 mod adapting;
 mod crashing;
 mod files;
+mod halting;
 mod logging;
 mod ordering;
 mod passing;

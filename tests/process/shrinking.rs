@@ -10,7 +10,7 @@ use corelane::client::Client;
 use corelane::protocol::codes;
 use rustix::process::Signal;
 
-use crate::support::{DEADLINE, Running, Site, kill, until};
+use crate::support::{DEADLINE, Running, Site, halt, kill, until};
 
 /// Enough that none of a few sockets is left out, but for one time in millions.
 const CLIENTS: u32 = 64;
@@ -27,20 +27,6 @@ fn waiting(address: SocketAddr) -> Vec<u32> {
         (local == own && state == "0A").then(|| u32::from_str_radix(waiting, 16).unwrap())
     });
     listening.collect()
-}
-
-/// Has a worker stand still, each of its threads.
-fn halt(worker: u32) {
-    kill(worker, Signal::STOP);
-    let stands = |task: std::io::Result<fs::DirEntry>| {
-        let stat = fs::read_to_string(task.unwrap().path().join("stat")).unwrap();
-        // The name may have anything in it, the state behind it is a letter.
-        stat.rsplit(") ").next().unwrap().starts_with('T')
-    };
-    until("it stands still", || {
-        let mut tasks = fs::read_dir(format!("/proc/{worker}/task")).unwrap();
-        tasks.all(stands).then_some(())
-    });
 }
 
 /// So many who connect and ask, of whom nobody is accepted as long as all workers stand still.

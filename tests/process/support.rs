@@ -239,6 +239,20 @@ pub(crate) fn kill(process: u32, signal: Signal) {
     kill_process(pid(process), signal).unwrap();
 }
 
+/// Has a process stand still (SIGSTOP), each of its threads.
+pub(crate) fn halt(process: u32) {
+    kill(process, Signal::STOP);
+    let stands = |task: std::io::Result<fs::DirEntry>| {
+        let stat = fs::read_to_string(task.unwrap().path().join("stat")).unwrap();
+        // The name may have anything in it, the state behind it is a letter.
+        stat.rsplit(") ").next().unwrap().starts_with('T')
+    };
+    until("it stands still", || {
+        let mut tasks = fs::read_dir(format!("/proc/{process}/task")).unwrap();
+        tasks.all(stands).then_some(())
+    });
+}
+
 fn pid(process: u32) -> Pid {
     Pid::from_raw(process.cast_signed()).unwrap()
 }
