@@ -228,11 +228,21 @@ pub(crate) fn ping(client: &mut Client) {
     assert_eq!(client.receive().unwrap().code, codes::PING);
 }
 
+/// Read twice: a child that ends while the list is read may hide others.
 pub(crate) fn children(of: u32) -> Vec<u32> {
-    let list = fs::read_to_string(format!("/proc/{of}/task/{of}/children")).unwrap_or_default();
-    list.split_whitespace()
-        .map(|id| id.parse().unwrap())
-        .collect()
+    let path = format!("/proc/{of}/task/{of}/children");
+    let read = || fs::read_to_string(&path).unwrap_or_default();
+    let mut list = read();
+    loop {
+        let again = read();
+        if again == list {
+            return list
+                .split_whitespace()
+                .map(|id| id.parse().unwrap())
+                .collect();
+        }
+        list = again;
+    }
 }
 
 pub(crate) fn kill(process: u32, signal: Signal) {
