@@ -396,9 +396,9 @@ impl Runner {
         if shard.io_mut().mesh.fall_asleep() {
             let sleep_until_us = (idle_since_us + self.busy_poll_us + SLEEP_US).min(wake_at_us);
             if !handling && now_us < sleep_until_us {
-                let timeout = Duration::from_micros(sleep_until_us - now_us);
                 self.pace.parks += 1;
-                shard.io_mut().ring.wait(timeout)?;
+                let ring = &mut shard.io_mut().ring;
+                ring.wait(now_us * 1000, sleep_until_us * 1000)?;
             } else {
                 self.park_until(shard, wake_at_us).await?;
             }

@@ -11,6 +11,7 @@
 //! - The ring stays on the thread that made it (SINGLE_ISSUER), which its type says: it is not
 //!   `Send`.
 
+mod alarm;
 mod entrance;
 mod sending;
 mod sockets;
@@ -32,6 +33,7 @@ pub(crate) use self::sending::SendBytes;
 pub(crate) use self::sockets::Socket;
 pub(crate) use self::user_data::Token;
 
+use self::alarm::{Alarm, Request};
 use self::entrance::Entrance;
 use self::sending::{Sending, Sends};
 use self::sockets::{Closing, OpenSocket, Slots};
@@ -83,6 +85,7 @@ pub(crate) enum Event {
 pub(crate) struct Ring {
     uring: ManuallyDrop<IoUring>,
     entrance: Entrance,
+    alarm: Alarm,
     buffers: ManuallyDrop<Rc<Buffers>>,
     /// `None` where nobody is listened for any more.
     listeners: Vec<Option<TcpListener>>,
@@ -122,6 +125,7 @@ impl Ring {
         let buffers = Buffers::register(&uring)?;
         Ok(Ring {
             entrance: Entrance::new(&uring),
+            alarm: Alarm::default(),
             uring: ManuallyDrop::new(uring),
             buffers: ManuallyDrop::new(buffers),
             listeners: listeners.into_iter().map(Some).collect(),
@@ -336,40 +340,45 @@ impl Ring {
         self.submit()
     }
 
-    /// Like [`Ring::enter`], and then waits until something has completed, but no longer than this.
+    /// Like [`Ring::enter`], and then waits until something has completed, or until a time, whichever
+    /// is first. Both times are in nanoseconds of the caller's clock, which must not go back.
+    ///
+    /// It may end early and bring nothing, at the time at which one before was to end.
     ///
     /// # Errors
     ///
     /// As there.
     #[inline]
-    pub(crate) fn wait(&mut self, timeout: Duration) -> io::Result<()> {
+    pub(crate) fn wait(&mut self, now_ns: u64, until_ns: u64) -> io::Result<()> {
         self.close_dropped();
+        self.set_alarm(now_ns, until_ns);
         self.refill_submissions();
-        if !self.overflow.is_empty() {
-            // There is more to submit, so nobody may sleep now.
-            return self.submit();
-        }
-        let submissions = self.submissions();
-        let entered = self.entrance.wait(submissions, timeout);
-        match entered {
-            Ok(()) => {
-                self.reuse_registered();
-                Ok(())
+        // While there is more to submit, nobody may sleep.
+        self.enter_for(u32::from(self.overflow.is_empty()))
+    }
+
+    #[inline]
+    fn set_alarm(&mut self, now_ns: u64, at_ns: u64) {
+        match self.alarm.set(now_ns, at_ns) {
+            None => {}
+            Some(Request::Set(entry)) => {
+                self.in_flight += 1;
+                self.push(entry);
             }
-            // Time is up, or as in `submit`.
-            Err(error) => match error.raw_os_error() {
-                Some(libc::ETIME | libc::EINTR | libc::EAGAIN | libc::EBUSY) => Ok(()),
-                _ => Err(error),
-            },
+            Some(Request::BringForward(entry)) => self.push(entry),
         }
     }
 
     #[inline]
     fn submit(&mut self) -> io::Result<()> {
         self.refill_submissions();
+        self.enter_for(0)
+    }
+
+    #[inline]
+    fn enter_for(&mut self, completions: u32) -> io::Result<()> {
         let submissions = self.submissions();
-        let entered = self.entrance.enter(submissions);
-        match entered {
+        match self.entrance.enter(submissions, completions) {
             Ok(()) => {
                 self.reuse_registered();
                 Ok(())
@@ -478,6 +487,10 @@ impl Ring {
             }
             Kind::Watch => {
                 self.rung(&result, more);
+                None
+            }
+            Kind::Alarm => {
+                self.alarm.gone_off();
                 None
             }
             Kind::Unwatched => None,

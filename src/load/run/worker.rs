@@ -4,7 +4,6 @@ use std::io;
 use std::net::TcpStream;
 use std::num::NonZeroU64;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use core_affinity::CoreId;
 use rustix::net::sockopt::set_tcp_congestion;
@@ -21,8 +20,9 @@ use crate::load::usage::CpuTime;
 use crate::protocol::BodyTooLong;
 use crate::sys::{Event, Received, Ring, Socket, Token, Wakeup, host};
 
-/// Longest wait for something to happen: the end of the run may be moved to an earlier time.
-const WAIT_MAX: Duration = Duration::from_millis(50);
+/// Longest wait for something to happen, in nanoseconds: the end of the run may be moved to an
+/// earlier time.
+const WAIT_MAX_NS: u64 = 50_000_000;
 
 /// A thread with its connections, before the run begins.
 pub(super) struct Connected {
@@ -256,11 +256,13 @@ impl<F: FnMut(Part, u64)> Worker<'_, F> {
     }
 
     fn wait(&mut self, now_ns: u64) -> io::Result<()> {
-        let wait_ns = self.lane.wake_at_ns(now_ns).saturating_sub(now_ns);
-        if wait_ns == 0 {
+        let until_ns = self.lane.wake_at_ns(now_ns);
+        if until_ns <= now_ns {
             return self.ring.enter();
         }
-        self.ring.wait(Duration::from_nanos(wait_ns).min(WAIT_MAX))
+        // What there was to do may have taken longer than is left.
+        let now_ns = self.times.clock.now_ns();
+        self.ring.wait(now_ns, until_ns.min(now_ns + WAIT_MAX_NS))
     }
 
     fn handle(&mut self, event: Event, now_ns: u64) {

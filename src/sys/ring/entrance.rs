@@ -9,7 +9,6 @@ use std::io;
 use std::marker::PhantomData;
 use std::os::fd::AsRawFd;
 use std::ptr;
-use std::time::Duration;
 
 use io_uring::{EnterFlags, IoUring};
 
@@ -34,26 +33,6 @@ struct RingUpdate {
     reserved: u32,
     data: u64,
 }
-
-/// `struct __kernel_timespec`.
-#[repr(C)]
-struct KernelTimespec {
-    seconds: i64,
-    nanoseconds: i64,
-}
-
-/// `struct io_uring_getevents_arg`, with nothing but a timeout.
-#[repr(C)]
-struct WaitArguments<'a> {
-    signals: u64,
-    signals_bytes: u32,
-    min_wait_us: u32,
-    /// As wide as the kernel wants it on 64-bit machines.
-    timeout: &'a KernelTimespec,
-}
-
-// The kernel reads 24 bytes.
-const _: () = assert!(size_of::<WaitArguments<'_>>() == 24);
 
 impl Entrance {
     /// For this ring, which must be on this thread. Call [`Entrance::close`] before it is dropped:
@@ -99,43 +78,16 @@ impl Entrance {
         self.is_registered = false;
     }
 
-    /// Submits so many entries and has the kernel do what it has to do for the ring.
+    /// Submits so many entries, has the kernel do what it has to do for the ring, and waits until so
+    /// many completions are there.
     #[inline]
-    pub(super) fn enter(&self, submissions: u32) -> io::Result<()> {
-        self.call(submissions, None)
-    }
-
-    /// The same, and then waits for a completion, but no longer than this: then it is `ETIME`.
-    #[inline]
-    pub(super) fn wait(&self, submissions: u32, timeout: Duration) -> io::Result<()> {
-        let timeout = KernelTimespec {
-            seconds: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
-            nanoseconds: timeout.subsec_nanos().into(),
-        };
-        let arguments = WaitArguments {
-            signals: 0,
-            signals_bytes: 0,
-            min_wait_us: 0,
-            timeout: &timeout,
-        };
-        self.call(submissions, Some(&arguments))
-    }
-
-    #[inline]
-    fn call(&self, submissions: u32, waits: Option<&WaitArguments<'_>>) -> io::Result<()> {
+    pub(super) fn enter(&self, submissions: u32, completions: u32) -> io::Result<()> {
         let mut flags = EnterFlags::GETEVENTS;
         if self.is_registered {
             flags |= EnterFlags::REGISTERED_RING;
         }
-        let mut arguments_bytes = 0;
-        if waits.is_some() {
-            flags |= EnterFlags::EXT_ARG;
-            arguments_bytes = size_of::<WaitArguments<'_>>();
-        }
-        let completions = c_uint::from(waits.is_some());
-        // SAFETY: the kernel reads the arguments, if there are any, and the timeout that they refer to,
-        // before it returns; both are borrowed until then, and laid out as it wants. It writes to none
-        // of this. What it does with the entries is the affair of who pushed them.
+        // SAFETY: with these flags the kernel reads and writes no memory of the arguments. What it
+        // does with the entries is the affair of who pushed them.
         let entered = unsafe {
             libc::syscall(
                 libc::SYS_io_uring_enter,
@@ -143,8 +95,8 @@ impl Entrance {
                 submissions,
                 completions,
                 flags.bits(),
-                waits.map_or(ptr::null(), ptr::from_ref),
-                arguments_bytes,
+                ptr::null::<libc::sigset_t>(),
+                0_usize,
             )
         };
         result(entered)

@@ -6,6 +6,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::*;
+use crate::sys::clock::Clock;
 use crate::sys::socket::listen;
 
 const TOKEN: Token = Token(7);
@@ -463,13 +464,15 @@ fn cancelled_operations_complete() {
     assert_eq!(ring.in_flight, 0);
 }
 
+const MS: u64 = 1_000_000;
+const LONG: u64 = 20_000 * MS;
+
 #[test]
 fn a_wait_ends_when_something_completes_or_time_is_up() {
     let (mut ring, _) = ring();
-    let began = Instant::now();
-    ring.wait(Duration::from_millis(20)).unwrap();
-    assert!(began.elapsed() >= Duration::from_millis(20));
-    assert!(!ring.has_events());
+    let clock = Clock::start();
+    ring.wait(clock.now_ns(), 20 * MS).unwrap();
+    assert!(clock.now_ns() >= 20 * MS);
 
     // A connection that somebody else accepts.
     let (address, listeners) = listen(SocketAddr::from(([127, 0, 0, 1], 0)), 16, 1).unwrap();
@@ -477,20 +480,59 @@ fn a_wait_ends_when_something_completes_or_time_is_up() {
     let (mut peer, _) = listeners[0].accept().unwrap();
     ring.receive(TOKEN, &socket);
     ring.send(TOKEN, &socket, b"hello".to_vec(), 0);
-    let began = Instant::now();
-    ring.wait(Duration::from_secs(20)).unwrap();
+    ring.reap(usize::MAX, |event| {
+        panic!("time was up, and nothing else: {event:?}")
+    });
+    ring.wait(clock.now_ns(), LONG).unwrap();
     assert!(ring.has_events());
     assert!(matches!(next(&mut ring), Event::Sent { result: Ok(5), .. }));
     let mut request = [0; 5];
     peer.read_exact(&mut request).unwrap();
     peer.write_all(&request).unwrap();
-    ring.wait(Duration::from_secs(20)).unwrap();
+    ring.wait(clock.now_ns(), LONG).unwrap();
     assert!(ring.has_events());
     assert_eq!(&*received(next(&mut ring)), b"hello");
-    assert!(
-        began.elapsed() < Duration::from_secs(20),
-        "a wait was too long"
-    );
+    assert!(clock.now_ns() < LONG, "a wait was too long");
+}
+
+/// What ends a wait stays for those behind it, however they end.
+#[test]
+fn waits_after_one_that_ended_early_are_not_too_long() {
+    let (mut ring, address) = ring();
+    let (_client, socket) = connect(&mut ring, address);
+    let clock = Clock::start();
+    let now_ns = || clock.now_ns();
+    let waits_until = |ring: &mut Ring, until_ns: u64| {
+        while now_ns() < until_ns {
+            ring.wait(now_ns(), until_ns).unwrap();
+            ring.reap(usize::MAX, |event| {
+                panic!("nothing was asked for: {event:?}")
+            });
+        }
+    };
+    ring.send(TOKEN, &socket, b"x".to_vec(), 0);
+    ring.wait(now_ns(), LONG).unwrap();
+    assert!(matches!(next(&mut ring), Event::Sent { result: Ok(1), .. }));
+    // Sooner than what is set by now, and then later.
+    waits_until(&mut ring, 20 * MS);
+    waits_until(&mut ring, 40 * MS);
+    assert!(now_ns() < LONG, "a wait was too long");
+}
+
+/// Whoever waits again and again, for no more than a moment, has no timer set each time.
+#[test]
+fn one_alarm_is_enough_for_many_waits() {
+    let (mut ring, address) = ring();
+    let (_client, socket) = connect(&mut ring, address);
+    let before = ring.in_flight;
+    let clock = Clock::start();
+    for _ in 0..100 {
+        ring.send(TOKEN, &socket, b"x".to_vec(), 0);
+        let now_ns = clock.now_ns();
+        ring.wait(now_ns, now_ns + LONG).unwrap();
+        assert!(matches!(next(&mut ring), Event::Sent { result: Ok(1), .. }));
+    }
+    assert_eq!(ring.in_flight, before + 1);
 }
 
 #[test]
@@ -502,10 +544,10 @@ fn a_wait_submits_more_than_the_queue_holds() {
         ring.send(TOKEN, &socket, b"x".to_vec(), 0);
     }
     let mut sent = 0;
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let clock = Clock::start();
     while sent < sends {
-        assert!(Instant::now() < deadline, "{sent} of {sends} were sent");
-        ring.wait(Duration::from_secs(20)).unwrap();
+        assert!(clock.now_ns() < LONG, "{sent} of {sends} were sent");
+        ring.wait(clock.now_ns(), LONG).unwrap();
         ring.reap(usize::MAX, |event| {
             assert!(matches!(event, Event::Sent { result: Ok(1), .. }));
             sent += 1;

@@ -32,6 +32,7 @@ pub(super) enum Kind {
     Receive = 2,
     Send = 3,
     Watch = 4,
+    Alarm = 5,
 }
 
 impl Kind {
@@ -47,6 +48,7 @@ impl Kind {
             2 => Kind::Receive,
             3 => Kind::Send,
             4 => Kind::Watch,
+            5 => Kind::Alarm,
             _ => Kind::Unwatched,
         }
     }
