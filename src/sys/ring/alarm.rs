@@ -18,7 +18,7 @@ pub(super) struct Alarm {
     /// When it goes off at the latest, in nanoseconds of the clock of whoever waits; `None` where it
     /// is not set.
     at_ns: Option<u64>,
-    /// From when it is asked for. The kernel reads it as it takes the entry, so it stays where it is.
+    /// How long after the entry. The kernel reads it as it takes that, so it stays where it is.
     after: Box<Timespec>,
 }
 
