@@ -92,10 +92,11 @@ fn a_worker_without_a_master_drains_and_frees_the_port() {
     until("the worker has ended", || {
         (!std::fs::exists(format!("/proc/{worker}")).unwrap() || is_zombie(worker)).then_some(())
     });
-    assert!(
-        TcpStream::connect(address).is_err(),
-        "somebody still listens"
-    );
+    // Its first thread may have ended before the others, and the kernel closes a ring's files behind
+    // the process's back.
+    until("nobody listens", || {
+        TcpStream::connect(address).is_err().then_some(())
+    });
 }
 
 /// Nobody may be there to reap it.
