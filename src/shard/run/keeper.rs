@@ -11,15 +11,15 @@ use glommio::timer::Timer;
 /// preemption timer runs, which is what has it sleep although there are tasks to run.
 const ROUND_US: u64 = 100_000;
 
-/// Timers at once, each of which takes twice as long as the one before: the last one some four hours.
-const TIMERS: u32 = 18;
+/// Timers at once, each of which takes twice as long as the one before: the last one ten days.
+const TIMERS: u32 = 24;
 
 /// Does nothing, again and again, so that a timer is always set which has not lapsed.
 ///
-/// One timer would not do: it lapses in the very round of the executor in which the shard is woken, if
-/// the host has kept the core for long before, and if it keeps it once more before either is run, the
-/// executor sleeps with no timer set. However long the host keeps the core, one of these lapses after
-/// another such time at most.
+/// One timer would not do. It lapses in the very round of the executor in which the shard is woken, if
+/// the host has kept the core for long before; if it keeps it once more before either task has run, the
+/// executor sleeps with no timer set. Of these there is one left that lapses after another such time
+/// at most.
 pub(super) async fn keep_awake() {
     loop {
         let mut timers: Vec<Timer> = (0..TIMERS)
