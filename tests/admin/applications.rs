@@ -12,7 +12,7 @@ use corelane::{Config, Context, Local, Server, ServerBuilder, apps};
 
 use crate::http::metrics;
 use crate::plane::Admin;
-use crate::support::waiting::{DEADLINE, until};
+use crate::support::waiting::{DEADLINE, until, until_fits};
 
 /// Answers the shard's number, one byte.
 pub(crate) const WHERE: u16 = 1000;
@@ -54,13 +54,13 @@ pub(crate) fn client(address: SocketAddr) -> Client {
     Client::connect(address, DEADLINE).unwrap()
 }
 
-/// A client on this shard; others come and go until there is one.
+/// A client on this shard; others come, and go when there is one.
 pub(crate) fn client_on(shard: u8, address: SocketAddr) -> Client {
-    until("somebody is on that shard", || {
-        let mut client = client(address);
-        let at = client.request(WHERE, b"").unwrap().body[0];
-        (at == shard).then_some(client)
-    })
+    until_fits(
+        "somebody is on that shard",
+        || client(address),
+        |client| client.request(WHERE, b"").unwrap().body[0] == shard,
+    )
 }
 
 /// Waits until all of these samples have these values.

@@ -11,7 +11,7 @@ use corelane::{Config, Context, Local, Server, ServerBuilder, apps};
 use crate::support::library::config;
 use crate::support::peer::Peer;
 use crate::support::user::{User as _, connect};
-use crate::support::waiting::until;
+use crate::support::waiting::{until, until_fits};
 
 /// Answers the shard's number, one byte.
 const WHERE: u16 = 1000;
@@ -94,12 +94,13 @@ impl Member {
         Member { client, shard }
     }
 
-    /// One that is on this shard; others come and go until there is one.
+    /// One that is on this shard; others come, and go when there is one.
     pub(crate) fn on(shard: usize, address: SocketAddr) -> Member {
-        until("somebody is on that shard", || {
-            let member = Member::join(address);
-            (member.shard == shard).then_some(member)
-        })
+        until_fits(
+            "somebody is on that shard",
+            || Member::join(address),
+            |member| member.shard == shard,
+        )
     }
 
     #[track_caller]
@@ -140,13 +141,12 @@ impl Member {
     }
 }
 
-/// One on this shard that is no client; others come and go until there is one.
+/// One on this shard that is no client; others come, and go when there is one.
 pub(crate) fn peer_on(shard: usize, connect: impl Fn() -> Peer) -> Peer {
-    until("a peer is on that shard", || {
-        let mut peer = connect();
+    until_fits("a peer is on that shard", connect, |peer| {
         peer.send(WHERE, b"");
         let of_peer = usize::from(peer.next().unwrap().body[0]);
-        (of_peer == shard).then_some(peer)
+        of_peer == shard
     })
 }
 

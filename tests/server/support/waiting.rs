@@ -26,6 +26,29 @@ pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// Makes another one until one fits. Those that do not fit stay until then: of connections that come and
+/// go, the balance between the shards could place each on the same one.
+///
+/// # Panics
+///
+/// At the deadline.
+#[allow(dead_code, reason = "those with connections of a certain shard use it")]
+pub(crate) fn until_fits<T>(
+    what: &str,
+    mut make: impl FnMut() -> T,
+    fits: impl Fn(&mut T) -> bool,
+) -> T {
+    let mut others = Vec::new();
+    until(what, || {
+        let mut made = make();
+        if fits(&mut made) {
+            return Some(made);
+        }
+        others.push(made);
+        None
+    })
+}
+
 /// How long a count must stand still to count as stalled. That nothing more will happen can't be
 /// seen; should a slow host stall for so long by itself, the test goes on early and asks for less.
 const STILL: Duration = Duration::from_millis(300);
