@@ -7,6 +7,7 @@ Run it with `python3 -B -m unittest discover -s benches/peers/tests`.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -217,6 +218,9 @@ class Tables(unittest.TestCase):
 class Processes(unittest.TestCase):
     def setUp(self) -> None:
         self.cpu = min(os.sched_getaffinity(0))
+        # A shell can't trap what is ignored when it begins, as in the background of another shell.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        self.addCleanup(signal.signal, signal.SIGINT, before)
 
     def test_a_server_runs_as_long_as_it_is_used(self) -> None:
         server = Server("mine", (sys.executable, "-c", PING_SERVER, "{cpu}"))
@@ -256,7 +260,7 @@ class Processes(unittest.TestCase):
         outcomes = self.round_of(32)
         mine, gone = outcomes["mine"], outcomes["gone"]
         self.assertIn("does not start", gone)
-        assert isinstance(mine, dict)
+        assert isinstance(mine, dict), mine
         self.assertEqual(mine["messages"], 500)
         # All that it used but for what it used while its load stood still.
         self.assertTrue(999.0 < mine["server_cpu_seconds"] <= 1000.0, mine)
