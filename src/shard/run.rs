@@ -200,8 +200,11 @@ impl Runner {
         shard: &mut Shard<RingIo, S>,
     ) -> io::Result<()> {
         loop {
-            if shard.io_mut().ring.has_work() {
-                shard.io_mut().ring.enter()?;
+            // While completions wait, more of them would only get out of the caches what those have
+            // received.
+            let ring = &mut shard.io_mut().ring;
+            if ring.has_work() || !ring.has_events() {
+                ring.enter()?;
             }
             let mut now_us = self.clock.now_us();
             self.count_wait(now_us);
@@ -388,7 +391,7 @@ impl Runner {
         let is_busy = self.workload.is_high(now_us, self.pace.idle_us, messages);
         if !handling && !is_busy {
             let look_until_us = idle_since_us + self.busy_poll_us;
-            match self.look(shard, now_us, look_until_us.min(wake_at_us)) {
+            match self.look(shard, now_us, look_until_us.min(wake_at_us))? {
                 Some(found_nothing_at_us) => now_us = found_nothing_at_us,
                 None => return Ok(()),
             }
@@ -414,18 +417,19 @@ impl Runner {
         shard: &mut Shard<RingIo, S>,
         mut now_us: u64,
         until_us: u64,
-    ) -> Option<u64> {
+    ) -> io::Result<Option<u64>> {
         while now_us < until_us {
             if self.must_yield(shard, now_us) {
-                return None;
+                return Ok(None);
             }
             std::hint::spin_loop();
-            now_us = self.clock.now_us();
+            shard.io_mut().ring.enter()?;
             if shard.io_mut().is_due() {
-                return None;
+                return Ok(None);
             }
+            now_us = self.clock.now_us();
         }
-        Some(now_us)
+        Ok(Some(now_us))
     }
 
     async fn park_until<S: 'static>(

@@ -592,35 +592,6 @@ fn whoever_cancels_an_accept_can_see_who_waits_and_take_them_all() {
     drop(clients);
 }
 
-/// Or the buffers of a turn would be those of several enters, and cold before they are read.
-#[test]
-fn while_completions_wait_no_more_are_made() {
-    let (mut ring, address) = ring();
-    let (mut first, one) = connect(&mut ring, address);
-    let (mut second, other) = connect(&mut ring, address);
-    ring.receive(TOKEN, &one);
-    ring.receive(TOKEN, &other);
-    ring.enter().unwrap();
-    assert!(!ring.has_work() && !ring.has_events());
-    let until = |ring: &mut Ring, is_so: fn(&mut Ring) -> bool| {
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while !is_so(ring) {
-            assert!(Instant::now() < deadline, "the kernel has no work");
-            std::thread::yield_now();
-        }
-    };
-    first.write_all(b"first").unwrap();
-    until(&mut ring, Ring::has_work);
-    ring.enter().unwrap();
-    assert!(ring.has_events());
-    second.write_all(b"second").unwrap();
-    until(&mut ring, |ring| ring.uring.submission().taskrun());
-    assert!(!ring.has_work(), "the first has not been taken");
-    ring.reap(1, |event| assert_eq!(&*received(event), b"first"));
-    assert!(ring.has_work(), "nothing waits any more");
-    assert_eq!(&*received(next(&mut ring)), b"second");
-}
-
 #[test]
 fn completions_write_to_the_wakeup_only_while_they_are_to_wake_somebody() {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
