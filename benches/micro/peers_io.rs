@@ -18,6 +18,10 @@ pub(crate) struct PeersIo<'a> {
     fresh: Vec<ConnectionId>,
     /// The sends of the last turn.
     sends: Vec<(ConnectionId, SendBuffer)>,
+    /// What was reaped: connections whose batch is there, sends that were taken, and arrivals.
+    waiting: Vec<ConnectionId>,
+    taken: Vec<(ConnectionId, SendBuffer)>,
+    calling: usize,
 }
 
 impl<'a> PeersIo<'a> {
@@ -28,6 +32,9 @@ impl<'a> PeersIo<'a> {
             arriving: peers,
             fresh: Vec::new(),
             sends: Vec::new(),
+            waiting: Vec::new(),
+            taken: Vec::new(),
+            calling: 0,
         }
     }
 
@@ -57,29 +64,36 @@ impl<'a> Io for PeersIo<'a> {
     }
 
     #[inline]
-    fn reap(&mut self, completions: &mut Vec<Completion<(), &'a [u8]>>, max: usize) {
+    fn reap(&mut self, max: usize) {
         assert!(
             self.arriving + self.fresh.len() + 2 * self.sends.len() <= max,
             "a turn is to have room for all peers"
         );
+        std::mem::swap(&mut self.sends, &mut self.taken);
+        std::mem::swap(&mut self.fresh, &mut self.waiting);
+        self.calling = std::mem::take(&mut self.arriving);
+    }
+
+    #[inline]
+    fn completion(&mut self) -> Option<Completion<(), &'a [u8]>> {
         let batch = self.batch;
-        let received = |id| Completion::Received {
-            id,
-            result: Ok(batch),
-            more: !batch.is_empty(),
-        };
-        for (id, buffer) in self.sends.drain(..) {
-            let result = Ok(buffer.remaining().len());
-            completions.push(Completion::Sent { id, buffer, result });
-            completions.push(received(id));
-        }
-        completions.extend(self.fresh.drain(..).map(received));
-        for _ in 0..std::mem::take(&mut self.arriving) {
-            completions.push(Completion::Accepted {
-                listener: 0,
-                result: Ok(Arrival::new((), SocketAddr::from(([127, 0, 0, 1], 9)))),
-                more: true,
+        if let Some(id) = self.waiting.pop() {
+            return Some(Completion::Received {
+                id,
+                result: Ok(batch),
+                more: !batch.is_empty(),
             });
         }
+        if let Some((id, buffer)) = self.taken.pop() {
+            self.waiting.push(id);
+            let result = Ok(buffer.remaining().len());
+            return Some(Completion::Sent { id, buffer, result });
+        }
+        self.calling = self.calling.checked_sub(1)?;
+        Some(Completion::Accepted {
+            listener: 0,
+            result: Ok(Arrival::new((), SocketAddr::from(([127, 0, 0, 1], 9)))),
+            more: true,
+        })
     }
 }

@@ -131,10 +131,7 @@ impl<'a> EchoShard<'a> {
     /// The peers without the shard.
     pub(crate) fn into_mirror(mut self) -> Mirror<'a> {
         let io = std::mem::replace(self.shard.io_mut(), PeersIo::new(&[], 0));
-        Mirror {
-            io,
-            completions: Vec::new(),
-        }
+        Mirror { io }
     }
 }
 
@@ -142,7 +139,6 @@ impl<'a> EchoShard<'a> {
 /// What it costs is the price of the peers themselves.
 pub(crate) struct Mirror<'a> {
     io: PeersIo<'a>,
-    completions: Vec<Completion<(), &'a [u8]>>,
 }
 
 impl Mirror<'_> {
@@ -150,8 +146,8 @@ impl Mirror<'_> {
     #[inline]
     pub(crate) fn turn(&mut self) -> u64 {
         let mut sends = 0;
-        self.io.reap(&mut self.completions, usize::MAX);
-        for completion in self.completions.drain(..) {
+        self.io.reap(usize::MAX);
+        while let Some(completion) = self.io.completion() {
             if let Completion::Sent { id, buffer, .. } = completion {
                 sends += 1;
                 self.io.submit(Operation::Send {

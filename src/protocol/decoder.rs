@@ -269,6 +269,12 @@ impl<'d> Frames<'d> {
         }
     }
 
+    /// Whether no part of the next frame has come before the slice.
+    #[inline]
+    pub(crate) fn holds_nothing(&self) -> bool {
+        self.decoder.held.is_empty()
+    }
+
     /// What is left of the bytes that [`Frames::rest_of_slice`] gave: the others are taken.
     #[inline]
     pub(crate) fn skip_to(&mut self, rest: &'d [u8]) {

@@ -298,6 +298,24 @@ impl<Socket> Connection<Socket> {
             }
     }
 
+    /// Whether what is received next is to be received once. What a multishot has received by the
+    /// time that it is cancelled can be a lot, and has to be kept: a peer that sends in bulk, or is
+    /// slow to take its replies, gets in what one buffer holds, and is looked at again.
+    #[inline]
+    pub(super) fn receives_once(&self, bulk_bytes: usize) -> bool {
+        self.in_bulk || self.outbound.bytes() >= bulk_bytes
+    }
+
+    /// Whether it is open and receives again and again, as it mostly does, and should: neither its
+    /// phase nor its receiving changes.
+    #[inline]
+    pub(super) fn is_flowing(&self, bulk_bytes: usize) -> bool {
+        self.phase == Phase::Open
+            && self.receive == Multishot::Armed
+            && self.wants_bytes()
+            && !self.receives_once(bulk_bytes)
+    }
+
     /// Whether an operation on the socket is still to complete.
     pub(super) fn is_in_flight(&self) -> bool {
         self.receive != Multishot::Idle || self.outbound.is_sending()

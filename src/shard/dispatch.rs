@@ -48,7 +48,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
             return true;
         };
         connection.renew_bucket(self.flood_limit);
-        let mut share = connection.share.of_turn(self.turn, &self.settings);
+        let mut share = connection.share.left_of(self.share);
         let queue_bytes_max = high_bytes.saturating_sub(connection.outbound.ahead_bytes());
         let mut exchange = Exchange {
             connection: id,
@@ -95,6 +95,8 @@ impl<I: Io, S: 'static> Shard<I, S> {
                 let frame = if let Decoded::Whole(frame) = decode(rest, frame_bytes_max) {
                     rest = &rest[HEADER_BYTES + frame.body.len()..];
                     frame
+                } else if rest.is_empty() && frames.holds_nothing() {
+                    break Halt::Starved;
                 } else {
                     frames.skip_to(rest);
                     let next;
@@ -189,6 +191,14 @@ impl<I: Io, S: 'static> Shard<I, S> {
             (frames_received, frames_sent),
             (since_us, self.now_us),
         );
+        if let Halt::Starved = halt
+            && connection.decoder.held_bytes() == 0
+            && connection.outbound.bytes() <= self.settings.outbound_bytes_max
+        {
+            // Mostly: nothing waits, on either side.
+            connection.waits_since_us = u64::MAX;
+            return has_secrets.get();
+        }
         self.halt(id, halt, frames_received) | has_secrets.get()
     }
 
@@ -225,6 +235,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
     }
 
     /// Says whether there may be secrets in what is left to wait.
+    #[inline(never)]
     fn halt(&mut self, id: ConnectionId, halt: Halt, frames: u64) -> bool {
         let Some(connection) = self.connections.get_mut(id) else {
             return true;

@@ -58,8 +58,12 @@ pub trait Io {
     /// makes them congested when it is too much.
     fn hold_messages(&mut self, _hold: bool) {}
 
-    /// Takes up to `max` completions, in the order in which they happened.
-    fn reap(&mut self, completions: &mut Vec<Completion<Self::Socket, Self::Received>>, max: usize);
+    /// Looks what has completed by now. Up to `max` completions of it come out of
+    /// [`Io::completion`]; what completes later does not, before the next call.
+    fn reap(&mut self, max: usize);
+
+    /// The next completion of those that were reaped, in the order in which they happened.
+    fn completion(&mut self) -> Option<Completion<Self::Socket, Self::Received>>;
 }
 
 /// What a shard asks for.

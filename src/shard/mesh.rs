@@ -231,6 +231,7 @@ impl<M> Mesh<M> {
         }
     }
 
+    #[inline(never)]
     fn move_overflow(&mut self) {
         let mut waiting = mem::take(&mut self.waiting);
         for &to in &waiting {
@@ -257,6 +258,7 @@ impl<M> Mesh<M> {
         self.waiting = waiting;
     }
 
+    #[inline(never)]
     fn announce(&mut self) {
         // Behind what was sent and what room was made; in front of looking at who knows of it.
         fence(Ordering::SeqCst);

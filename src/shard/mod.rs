@@ -9,8 +9,8 @@
 //! bounded number) and handle each, go on with the connections that had their share of the last turn
 //! and with those that are to be brought in line with other settings, see to the timers that have
 //! lapsed, carry out what handlers have asked for meanwhile, then start one send for every connection
-//! that has something to send and none in flight. Nothing recurses:
-//! completions are collected first and handled after.
+//! that has something to send and none in flight. Nothing recurses: what there is when the turn begins
+//! is handled one by one, and what comes of that is the next turn's.
 
 mod addresses;
 mod admission;
@@ -64,6 +64,7 @@ use self::outbound::SpareBuffers;
 use self::recorder::Recorder;
 use self::reload::Widest;
 use self::rest::Rest;
+use self::share::Share;
 use self::slab::Slab;
 use self::snapshot::Census;
 use self::timer::Wheel;
@@ -115,7 +116,6 @@ pub struct Shard<I: Io, S> {
     desk: Rc<Desk>,
     /// Errands that are being carried out.
     lanes: Lanes<I::Socket>,
-    completions: Vec<Completion<I::Socket, I::Received>>,
     /// The connections that have something to send.
     sending: Vec<ConnectionId>,
     /// The connections that had their share of the turn and have frames left.
@@ -148,8 +148,8 @@ pub struct Shard<I: Io, S> {
     /// The sweep for a snapshot's connections, while there is one.
     census: Option<Census>,
     now_us: u64,
-    /// The number of the turn, which goes round.
-    turn: u32,
+    /// What each connection gets of the turn.
+    share: Share,
 }
 
 /// How far the shard is on its way down.
@@ -210,7 +210,6 @@ impl<I: Io, S: 'static> Shard<I, S> {
             has_room: true,
             accepts_everywhere: false,
             handlers: 0,
-            completions: Vec::new(),
             sending: Vec::new(),
             deferred: Vec::new(),
             spare: SpareBuffers::default(),
@@ -230,7 +229,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
             pulse: Arc::default(),
             census: None,
             now_us: 0,
-            turn: 0,
+            share: Share::default(),
             router,
             settings,
         }
@@ -240,24 +239,23 @@ impl<I: Io, S: 'static> Shard<I, S> {
     pub fn turn(&mut self, now_us: u64) -> Turn {
         self.stir();
         self.now_us = now_us;
-        self.turn = self.turn.wrapping_add(1);
+        self.share = self.share.of_next_turn(&self.settings);
         self.pulse.begin_turn();
         self.recorder.begin_turn(now_us);
         let deferred = std::mem::take(&mut self.deferred);
-        let mut completions = std::mem::take(&mut self.completions);
         self.io.hold_messages(self.lanes.are_full());
-        self.io.reap(&mut completions, COMPLETIONS_PER_TURN);
-        let worked = !completions.is_empty() || !deferred.is_empty();
+        self.io.reap(COMPLETIONS_PER_TURN);
         self.counters.turns += 1;
-        self.counters.completions += completions.len() as u64;
-        self.note_backlog(completions.len() < COMPLETIONS_PER_TURN);
         self.lanes.begin_turn(&self.settings);
         self.desk.set_congested(self.io.is_congested());
         self.see_to_errands();
-        for completion in completions.drain(..) {
-            self.complete(completion);
+        let mut completions = 0;
+        while self.complete_next() {
+            completions += 1;
         }
-        self.completions = completions;
+        self.counters.completions += completions as u64;
+        self.note_backlog(completions < COMPLETIONS_PER_TURN);
+        let worked = completions > 0 || !deferred.is_empty();
         self.end_calls_of_gone();
         for id in deferred {
             if let Some(connection) = self.connections.get_mut(id) {
@@ -326,23 +324,29 @@ impl<I: Io, S: 'static> Shard<I, S> {
         &mut self.io
     }
 
-    fn complete(&mut self, completion: Completion<I::Socket, I::Received>) {
-        match completion {
-            Completion::Received { id, result, more } => self.received(id, result, more),
-            Completion::Sent { id, buffer, result } => self.sent(id, buffer, result),
-            Completion::Handled { id, outcome } => self.handled(id, outcome),
-            Completion::Accepted {
+    /// Handles the next completion, if there is one. It is taken apart where it comes out: to move
+    /// one as a whole is a copy.
+    #[inline]
+    fn complete_next(&mut self) -> bool {
+        match self.io.completion() {
+            Some(Completion::Received { id, result, more }) => self.received(id, result, more),
+            Some(Completion::Sent { id, buffer, result }) => self.sent(id, buffer, result),
+            Some(Completion::Handled { id, outcome }) => self.handled(id, outcome),
+            Some(Completion::Accepted {
                 listener,
                 result,
                 more,
-            } => self.accepted(listener, result, more),
-            Completion::Told { message } => {
+            }) => self.accepted(listener, result, more),
+            Some(Completion::Told { message }) => {
                 self.rest.note_taken();
                 self.told(message);
             }
+            None => return false,
         }
+        true
     }
 
+    #[inline]
     fn received(&mut self, id: ConnectionId, result: Result<I::Received, Failure>, more: bool) {
         let Some(connection) = self.connections.get_mut(id) else {
             cold_path();
@@ -387,6 +391,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
         }
     }
 
+    #[inline]
     fn sent(&mut self, id: ConnectionId, buffer: SendBuffer, result: Result<usize, Failure>) {
         let Some(connection) = self.connections.get_mut(id) else {
             cold_path();
@@ -408,24 +413,35 @@ impl<I: Io, S: 'static> Shard<I, S> {
             .outbound
             .sent(buffer, taken_bytes, &mut self.spare)
         {
-            cold_path();
-            self.counters.short_sends += 1;
-            if let Phase::Closing(_) = connection.phase {
-                connection.outbound.end_send(rest, &mut self.spare);
-            } else {
-                self.io.submit(Operation::Send {
-                    id,
-                    socket: &connection.socket,
-                    buffer: rest,
-                });
-            }
+            self.send_rest(id, rest);
+            return self.go_on(id);
+        }
+        let slowest_us = &mut connection.traffic.slowest_us;
+        connection.outbound.end_marks(&mut self.spare, |mark| {
+            *slowest_us = (*slowest_us).max(self.recorder.sent(mark));
+        });
+        if connection.paused || connection.decoder.held_bytes() > 0 {
+            return self.go_on(id);
+        }
+        self.settle(id);
+    }
+
+    /// A send was short.
+    #[cold]
+    fn send_rest(&mut self, id: ConnectionId, rest: SendBuffer) {
+        self.counters.short_sends += 1;
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        if let Phase::Closing(_) = connection.phase {
+            connection.outbound.end_send(rest, &mut self.spare);
         } else {
-            let slowest_us = &mut connection.traffic.slowest_us;
-            connection.outbound.end_marks(&mut self.spare, |mark| {
-                *slowest_us = (*slowest_us).max(self.recorder.sent(mark));
+            self.io.submit(Operation::Send {
+                id,
+                socket: &connection.socket,
+                buffer: rest,
             });
         }
-        self.go_on(id);
     }
 
     #[inline(never)]
@@ -500,49 +516,21 @@ impl<I: Io, S: 'static> Shard<I, S> {
 
     /// Brings a connection's operations, timer and charge in line with its state; frees it when it
     /// is done with.
+    #[inline]
     fn settle(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
-        if let Some(phase) = connection.next_phase() {
+        if !connection.is_flowing(self.settings.bulk_bytes) {
             cold_path();
-            return self.enter(id, phase);
-        }
-        if let Phase::Closing(_) = connection.phase {
-            cold_path();
-            return self.settle_closing(id);
-        }
-        // What a multishot has received by the time that it is cancelled can be a lot, and has to be
-        // kept. A peer that sends in bulk, or is slow to take its replies, gets in what one buffer
-        // holds, and is looked at again.
-        let once = connection.in_bulk || connection.outbound.bytes() >= self.settings.bulk_bytes;
-        match (connection.wants_bytes(), connection.receive) {
-            (true, Multishot::Idle) => {
-                cold_path();
-                connection.receive = if once {
-                    Multishot::Once
-                } else {
-                    Multishot::Armed
-                };
-                self.io.submit(Operation::Receive {
-                    id,
-                    socket: &connection.socket,
-                    once,
-                });
+            if self.settle_phase(id) {
+                return;
             }
-            (true, Multishot::Armed) if once => {
-                cold_path();
-                connection.receive = Multishot::Cancelling;
-                self.io.submit(Operation::CancelReceive { id });
-            }
-            (false, Multishot::Armed | Multishot::Once) => {
-                cold_path();
-                connection.receive = Multishot::Cancelling;
-                self.counters.receive_pauses += 1;
-                self.io.submit(Operation::CancelReceive { id });
-            }
-            _ => {}
+            self.settle_receive(id);
         }
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
         if connection.outbound.is_ready() && !connection.listed {
             connection.listed = true;
             // The peer has taken all that came before: its time to take this begins.
@@ -563,6 +551,57 @@ impl<I: Io, S: 'static> Shard<I, S> {
         }
     }
 
+    /// Has a connection enter its next phase, if it is done with the one that it is in, or be freed.
+    /// Gives back whether it has seen to the rest, too.
+    #[inline(never)]
+    fn settle_phase(&mut self, id: ConnectionId) -> bool {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return true;
+        };
+        if let Some(phase) = connection.next_phase() {
+            self.enter(id, phase);
+            return true;
+        }
+        if let Phase::Closing(_) = connection.phase {
+            self.settle_closing(id);
+            return true;
+        }
+        false
+    }
+
+    /// Has a connection receive, or not, or otherwise than it does, as its state wants it.
+    #[inline(never)]
+    fn settle_receive(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        let once = connection.receives_once(self.settings.bulk_bytes);
+        match (connection.wants_bytes(), connection.receive) {
+            (true, Multishot::Idle) => {
+                connection.receive = if once {
+                    Multishot::Once
+                } else {
+                    Multishot::Armed
+                };
+                self.io.submit(Operation::Receive {
+                    id,
+                    socket: &connection.socket,
+                    once,
+                });
+            }
+            (true, Multishot::Armed) if once => {
+                connection.receive = Multishot::Cancelling;
+                self.io.submit(Operation::CancelReceive { id });
+            }
+            (false, Multishot::Armed | Multishot::Once) => {
+                connection.receive = Multishot::Cancelling;
+                self.counters.receive_pauses += 1;
+                self.io.submit(Operation::CancelReceive { id });
+            }
+            _ => {}
+        }
+    }
+
     /// Has a connection's timer lapse at its deadline, if it does not lapse before.
     #[inline(never)]
     fn set_timer(&mut self, id: ConnectionId) {
@@ -579,28 +618,45 @@ impl<I: Io, S: 'static> Shard<I, S> {
     }
 
     fn start_sends(&mut self) {
-        for id in self.sending.drain(..) {
+        for at in 0..self.sending.len() {
+            let id = self.sending[at];
             let Some(connection) = self.connections.get_mut(id) else {
                 continue;
             };
             connection.listed = false;
-            if connection.outbound.is_ready() {
-                let buffer = if connection.outbound.has_parts() {
-                    let buffer = connection.outbound.start_send_of_parts(&mut self.spare);
-                    let held_bytes = connection.memory_bytes();
-                    self.ledger.charge(&mut connection.charge, held_bytes);
-                    buffer
-                } else {
-                    connection.outbound.start_send()
-                };
-                self.counters.sends += 1;
-                self.io.submit(Operation::Send {
-                    id,
-                    socket: &connection.socket,
-                    buffer,
-                });
+            if !connection.outbound.is_ready() {
+                continue;
             }
+            self.counters.sends += 1;
+            if connection.outbound.has_parts() {
+                self.start_send_of_parts(id);
+                continue;
+            }
+            let buffer = connection.outbound.start_send();
+            self.io.submit(Operation::Send {
+                id,
+                socket: &connection.socket,
+                buffer,
+            });
         }
+        self.sending.clear();
+    }
+
+    /// Not in the same place as the sends of what is a connection's own: a buffer that may be of the
+    /// one kind or the other is made in memory, and read from there.
+    #[cold]
+    fn start_send_of_parts(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        let buffer = connection.outbound.start_send_of_parts(&mut self.spare);
+        let held_bytes = connection.memory_bytes();
+        self.ledger.charge(&mut connection.charge, held_bytes);
+        self.io.submit(Operation::Send {
+            id,
+            socket: &connection.socket,
+            buffer,
+        });
     }
 
     #[inline]

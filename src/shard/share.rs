@@ -15,17 +15,21 @@ pub(super) struct Share {
 }
 
 impl Share {
-    /// What is left to it of this turn: all of it, if this is another one than last time.
+    /// All that a connection gets of the turn behind this one.
     #[inline]
-    pub(super) fn of_turn(self, turn: u32, settings: &Settings) -> Share {
-        if self.turn == turn {
-            return self;
-        }
+    pub(super) fn of_next_turn(self, settings: &Settings) -> Share {
         Share {
-            turn,
+            turn: self.turn.wrapping_add(1),
             frame_bytes_min: settings.turn_frame_bytes_min(),
             bytes_left: settings.turn_bytes_max,
         }
+    }
+
+    /// What is left of this turn's share, of which this is all: that, if the connection had something
+    /// of another turn last time.
+    #[inline]
+    pub(super) fn left_of(self, all: Share) -> Share {
+        if self.turn == all.turn { self } else { all }
     }
 
     /// Whether nothing is left. The frame that uses up the bytes may be longer than what was left.
@@ -66,7 +70,7 @@ mod tests {
 
     #[test]
     fn frames_and_bytes_are_both_bounded() {
-        let share = Share::default().of_turn(7, &settings());
+        let share = Share::default().of_next_turn(&settings());
         assert_eq!(taken(&mut share.clone(), 8), 3);
         assert_eq!(taken(&mut share.clone(), 33), 3);
         assert_eq!(taken(&mut share.clone(), 50), 2);
@@ -75,9 +79,10 @@ mod tests {
 
     #[test]
     fn a_share_is_of_one_turn() {
-        let mut share = Share::default().of_turn(7, &settings());
+        let all = Share::default().of_next_turn(&settings());
+        let mut share = Share::default().left_of(all);
         taken(&mut share, 8);
-        assert!(share.of_turn(7, &settings()).is_spent());
-        assert!(!share.of_turn(8, &settings()).is_spent());
+        assert!(share.left_of(all).is_spent());
+        assert!(!share.left_of(all.of_next_turn(&settings())).is_spent());
     }
 }

@@ -23,6 +23,7 @@ mod reloading;
 )]
 struct Still {
     completions: Vec<Completion<(), Vec<u8>>>,
+    reaped: VecDeque<Completion<(), Vec<u8>>>,
     asked: Vec<String>,
     wiped: Vec<Vec<u8>>,
     sends: Vec<SendBuffer>,
@@ -74,8 +75,12 @@ impl Io for Still {
         self.holds_messages = hold;
     }
 
-    fn reap(&mut self, completions: &mut Vec<Completion<(), Vec<u8>>>, _max: usize) {
-        completions.append(&mut self.completions);
+    fn reap(&mut self, _max: usize) {
+        self.reaped.extend(self.completions.drain(..));
+    }
+
+    fn completion(&mut self) -> Option<Completion<(), Vec<u8>>> {
+        self.reaped.pop_front()
     }
 }
 

@@ -40,7 +40,8 @@ pub(super) struct Buffers {
     memory: NonNull<u8>,
     /// The ring's tail as the kernel sees it next.
     tail: Cell<u16>,
-    /// The most that were lent at once since it was asked for.
+    /// How many were lent of what was reaped last, and the most of one time since it was asked for.
+    lent: Cell<usize>,
     lent_peak: Cell<usize>,
 }
 
@@ -54,6 +55,7 @@ impl Buffers {
             entries: allocate(ENTRIES_LAYOUT).cast(),
             memory: allocate(MEMORY_LAYOUT),
             tail: Cell::new(0),
+            lent: Cell::new(0),
             lent_peak: Cell::new(0),
         });
         for id in 0..BUFFERS {
@@ -75,9 +77,7 @@ impl Buffers {
     /// registered with, and this is called once for that completion.
     pub(super) unsafe fn lend(self: &Rc<Buffers>, id: u16, len: u32) -> Received {
         assert!(id < BUFFERS && len <= BUFFER_BYTES, "the kernel's promise");
-        // Each that is lent holds one, and the ring one for itself.
-        self.lent_peak
-            .set(self.lent_peak.get().max(Rc::strong_count(self)));
+        self.lent.set(self.lent.get() + 1);
         Received {
             buffers: Some(Rc::clone(self)),
             id,
@@ -85,8 +85,16 @@ impl Buffers {
         }
     }
 
-    /// How many were lent at once at most, since it was asked for last.
+    /// What is lent from here on is of another time.
+    #[inline]
+    pub(super) fn begin_to_lend(&self) {
+        let lent = self.lent.take();
+        self.lent_peak.set(self.lent_peak.get().max(lent));
+    }
+
+    /// How many held bytes at one time at most, since it was asked for last.
     pub(super) fn take_lent_peak(&self) -> usize {
+        self.begin_to_lend();
         self.lent_peak.take()
     }
 

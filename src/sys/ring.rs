@@ -18,6 +18,7 @@ mod sockets;
 mod user_data;
 
 use std::collections::VecDeque;
+use std::hint::cold_path;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::net::{TcpListener, TcpStream};
@@ -96,6 +97,8 @@ pub(crate) struct Ring {
     slots: Slots,
     /// Operations that may touch memory of ours and have not completed for the last time.
     in_flight: usize,
+    /// Completions that are still to be taken of those that there were.
+    to_reap: usize,
     /// What completions write to while they wake the shard.
     wakeup: Wakeup,
     /// What is watched, for as long as the ring lives.
@@ -134,6 +137,7 @@ impl Ring {
             closing: Closing::default(),
             slots,
             in_flight: 0,
+            to_reap: 0,
             wakeup,
             watched: None,
         })
@@ -149,7 +153,7 @@ impl Ring {
             .build()
             .user_data(Kind::Accept.user_data(listener as u64));
         self.in_flight += 1;
-        self.push(entry);
+        self.push(&entry);
     }
 
     /// Whether connections wait at a listener to be accepted.
@@ -185,7 +189,7 @@ impl Ring {
             .build()
             .user_data(Kind::Watch.user_data(0));
         self.in_flight += 1;
-        self.push(entry);
+        self.push(&entry);
     }
 
     /// Accepts no more from a listener.
@@ -242,7 +246,7 @@ impl Ring {
             .flags(flags)
             .user_data(Kind::Receive.user_data(token.0));
         self.in_flight += 1;
-        self.push(entry);
+        self.push(&entry);
     }
 
     /// Receives from a socket once, as much as is there and fits one buffer.
@@ -255,7 +259,7 @@ impl Ring {
             .flags(flags | Flags::BUFFER_SELECT)
             .user_data(Kind::Receive.user_data(token.0));
         self.in_flight += 1;
-        self.push(entry);
+        self.push(&entry);
     }
 
     /// Receives no more under this token.
@@ -264,7 +268,11 @@ impl Ring {
     }
 
     /// Sends the bytes from `offset` on. The number that comes back is for [`Ring::cancel_send`].
-    #[inline]
+    #[expect(
+        clippy::inline_always,
+        reason = "measured: bytes that need not be handed over in memory"
+    )]
+    #[inline(always)]
     pub(crate) fn send(
         &mut self,
         token: Token,
@@ -272,22 +280,24 @@ impl Ring {
         bytes: impl Into<SendBytes>,
         offset: usize,
     ) -> u32 {
-        let bytes = bytes.into();
-        let rest = &bytes.bytes()[offset..];
-        let len = u32::try_from(rest.len()).unwrap_or(u32::MAX);
         let (fd, flags) = self.target(socket);
-        let entry = opcode::Send::new(fd, rest.as_ptr(), len)
-            .flags(libc::MSG_NOSIGNAL)
-            .build()
-            .flags(flags);
-        let number = self.sends.add(Sending {
+        let (number, sending) = self.sends.add(Sending {
             token,
-            bytes,
+            bytes: bytes.into(),
             offset,
         });
-        let entry = entry.user_data(Kind::Send.user_data(number as u64));
+        let rest = &sending.bytes.bytes()[offset..];
+        let len = u32::try_from(rest.len()).unwrap_or(u32::MAX);
+        let address = rest.as_ptr();
+        let user_data = Kind::Send.user_data(number as u64);
         self.in_flight += 1;
-        self.push(entry);
+        self.push_made(|| {
+            opcode::Send::new(fd, address, len)
+                .flags(libc::MSG_NOSIGNAL)
+                .build()
+                .flags(flags)
+                .user_data(user_data)
+        });
         // Each takes memory of its own: there are never 2^32 in flight.
         u32::try_from(number).unwrap_or(u32::MAX)
     }
@@ -361,9 +371,9 @@ impl Ring {
             None => {}
             Some(Request::Set(entry)) => {
                 self.in_flight += 1;
-                self.push(entry);
+                self.push(&entry);
             }
-            Some(Request::BringForward(entry)) => self.push(entry),
+            Some(Request::BringForward(entry)) => self.push(&entry),
         }
     }
 
@@ -403,18 +413,73 @@ impl Ring {
         }
     }
 
-    /// Takes up to `max` completions, in the order in which they happened.
+    /// Looks how much has completed by now: up to `max` completions of that come out of
+    /// [`Ring::reap_next`]. Those before that did not come out are not lost.
     #[inline]
-    pub(crate) fn reap(&mut self, max: usize, mut each: impl FnMut(Event)) {
-        let mut taken = 0;
-        while taken < max {
-            let Some(completion) = self.uring.completion().next() else {
-                return;
-            };
-            if let Some(event) = self.event(&completion) {
-                each(event);
-                taken += 1;
+    pub(crate) fn begin_to_reap(&mut self, max: usize) {
+        self.to_reap = self.uring.completion().len().min(max);
+        self.buffers.begin_to_lend();
+    }
+
+    /// Takes the next completion of those, in the order in which they happened.
+    #[inline]
+    pub(crate) fn reap_next(&mut self) -> Option<Event> {
+        loop {
+            self.to_reap = self.to_reap.checked_sub(1)?;
+            let completion = self.uring.completion().next()?;
+            let number = completion.user_data() & ((1 << Token::BITS) - 1);
+            let more = cqueue::more(completion.flags());
+            let kind = Kind::of(completion.user_data());
+            if kind != Kind::Unwatched && !more {
+                self.in_flight -= 1;
             }
+            match kind {
+                Kind::Receive => {
+                    let received = match cqueue::buffer_select(completion.flags()) {
+                        // SAFETY: id and length are those of this receive's completion, and each
+                        // completion comes here once. A failed one has received nothing.
+                        Some(id) => unsafe {
+                            let len = completion.result().max(0).unsigned_abs();
+                            self.buffers.lend(id, len)
+                        },
+                        None => Received::end(),
+                    };
+                    return Some(Event::Received {
+                        token: Token(number),
+                        // A failed receive may have taken a buffer too: dropped, it goes back.
+                        result: outcome(&completion).map(|_| received),
+                        more,
+                    });
+                }
+                Kind::Send => {
+                    let Some(sending) = self.sends.take(number) else {
+                        continue;
+                    };
+                    return Some(Event::Sent {
+                        token: sending.token,
+                        bytes: sending.bytes,
+                        offset: sending.offset,
+                        result: outcome(&completion).map(|taken| taken as usize),
+                    });
+                }
+                Kind::Accept => {
+                    // SAFETY: a successful accept's result is a new descriptor that nobody owns.
+                    let fd = outcome(&completion)
+                        .map(|fd| unsafe { OwnedFd::from_raw_fd(fd.cast_signed()) });
+                    return Some(self.accepted(number, fd, more));
+                }
+                Kind::Watch => self.rung(&outcome(&completion), more),
+                Kind::Alarm => self.alarm.gone_off(),
+                Kind::Unwatched => {}
+            }
+        }
+    }
+
+    /// Takes up to `max` completions of what has completed by now.
+    pub(crate) fn reap(&mut self, max: usize, mut each: impl FnMut(Event)) {
+        self.begin_to_reap(max);
+        while let Some(event) = self.reap_next() {
+            each(event);
         }
     }
 
@@ -439,60 +504,6 @@ impl Ring {
     /// What the kernel says: it does not where they did.
     pub(crate) fn disable_wakeups(&mut self) -> io::Result<()> {
         self.uring.submitter().unregister_eventfd()
-    }
-
-    #[inline]
-    fn event(&mut self, completion: &cqueue::Entry) -> Option<Event> {
-        let number = completion.user_data() & ((1 << Token::BITS) - 1);
-        let more = cqueue::more(completion.flags());
-        let result = match completion.result() {
-            error @ ..0 => Err(io::Error::from_raw_os_error(-error)),
-            value => Ok(value.unsigned_abs()),
-        };
-        let kind = Kind::of(completion.user_data());
-        if kind != Kind::Unwatched && !more {
-            self.in_flight -= 1;
-        }
-        match kind {
-            Kind::Receive => {
-                let len = *result.as_ref().unwrap_or(&0);
-                let received = match cqueue::buffer_select(completion.flags()) {
-                    // SAFETY: id and length are those of this receive's completion, and each
-                    // completion comes here once.
-                    Some(id) => unsafe { self.buffers.lend(id, len) },
-                    None => Received::end(),
-                };
-                Some(Event::Received {
-                    token: Token(number),
-                    // A failed receive may have taken a buffer too: dropped, it goes back.
-                    result: result.map(|_| received),
-                    more,
-                })
-            }
-            Kind::Send => {
-                let sending = self.sends.take(usize::try_from(number).ok()?)?;
-                Some(Event::Sent {
-                    token: sending.token,
-                    bytes: sending.bytes,
-                    offset: sending.offset,
-                    result: result.map(|taken| taken as usize),
-                })
-            }
-            Kind::Accept => {
-                // SAFETY: a successful accept's result is a new descriptor that nobody owns.
-                let fd = result.map(|fd| unsafe { OwnedFd::from_raw_fd(fd.cast_signed()) });
-                Some(self.accepted(number, fd, more))
-            }
-            Kind::Watch => {
-                self.rung(&result, more);
-                None
-            }
-            Kind::Alarm => {
-                self.alarm.gone_off();
-                None
-            }
-            Kind::Unwatched => None,
-        }
     }
 
     #[cold]
@@ -549,7 +560,7 @@ impl Ring {
         let entry = opcode::AsyncCancel::new(user_data)
             .build()
             .user_data(Kind::Unwatched.user_data(0));
-        self.push(entry);
+        self.push(&entry);
     }
 
     /// Queues an entry for the kernel, behind all those before.
@@ -557,16 +568,24 @@ impl Ring {
     /// Every entry that gets here is valid until it completes: its descriptor is open (sockets and
     /// listeners are closed by an entry behind it, or when the ring is gone), its memory, if any,
     /// belongs to the ring.
+    fn push(&mut self, entry: &Entry) {
+        self.push_made(|| entry.clone());
+    }
+
+    /// Queues an entry that `make` makes, where it is to be. One that is made elsewhere and copied
+    /// has the CPU wait until what it is made of has reached the cache: stores of some bytes each can
+    /// not be passed on to a load of more.
     #[inline]
-    fn push(&mut self, entry: Entry) {
+    fn push_made(&mut self, make: impl Fn() -> Entry) {
         if self.overflow.is_empty() {
-            // SAFETY: see above.
-            let pushed = unsafe { self.uring.submission().push(&entry) };
+            // SAFETY: see `push`.
+            let pushed = unsafe { self.uring.submission().push(&make()) };
             if pushed.is_ok() {
                 return;
             }
         }
-        self.overflow.push_back(entry);
+        cold_path();
+        self.overflow.push_back(make());
     }
 
     fn refill_submissions(&mut self) {
@@ -588,9 +607,13 @@ impl Ring {
     /// Entering does so too; before, it is worth it where the descriptors are needed at once.
     #[inline]
     pub(crate) fn close_dropped(&mut self) {
-        if self.closing.borrow().is_empty() {
-            return;
+        if !self.closing.borrow().is_empty() {
+            self.close_all_dropped();
         }
+    }
+
+    #[cold]
+    fn close_all_dropped(&mut self) {
         for OpenSocket { fd, registered } in self.closing.take() {
             self.clear(registered);
             // The entry owns the descriptor from here on.
@@ -610,7 +633,7 @@ impl Ring {
         let entry = entry
             .flags(Flags::SKIP_SUCCESS)
             .user_data(Kind::Unwatched.user_data(0));
-        self.push(entry);
+        self.push(&entry);
     }
 
     /// Cancels everything and waits for the last completions. Gives back whether all are in.
@@ -659,6 +682,15 @@ impl Drop for Ring {
         unsafe { ManuallyDrop::drop(&mut self.buffers) };
         // SAFETY: `sends` is not used again, as above. Nothing is in flight on the ring.
         unsafe { ManuallyDrop::drop(&mut self.sends) };
+    }
+}
+
+/// What a completion says, or what the kernel says against its operation.
+#[inline]
+fn outcome(completion: &cqueue::Entry) -> io::Result<u32> {
+    match completion.result() {
+        error @ ..0 => Err(io::Error::from_raw_os_error(-error)),
+        value => Ok(value.unsigned_abs()),
     }
 }
 

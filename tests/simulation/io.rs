@@ -2,6 +2,7 @@
 //! shard to its side of the contract (`contract`).
 
 use std::cell::Cell;
+use std::collections::VecDeque;
 use std::ops::Deref;
 use std::rc::Rc;
 
@@ -152,6 +153,8 @@ pub(crate) struct FakeIo {
     pub(crate) holds_messages: bool,
     /// Completions given out in this turn.
     pub(crate) reaped: usize,
+    /// Those of them that were not given out yet.
+    completions: VecDeque<Completion<Socket, Received>>,
     /// At most so many handlers were at work in this turn.
     pub(crate) handlers_peak: u64,
     pub(crate) pending: Vec<Pending>,
@@ -188,6 +191,7 @@ impl FakeIo {
             drained_out: false,
             holds_messages: false,
             reaped: 0,
+            completions: VecDeque::new(),
             handlers_peak: 0,
             pending: Vec::new(),
             lent: Rc::default(),
@@ -290,7 +294,7 @@ impl Io for FakeIo {
         self.holds_messages = hold;
     }
 
-    fn reap(&mut self, completions: &mut Vec<Completion<Socket, Received>>, max: usize) {
+    fn reap(&mut self, max: usize) {
         self.handlers_peak = self.told.handlers_started - self.told.handlers_finished;
         self.reaped = 0;
         self.network.mesh.relieved[self.shard] = false;
@@ -301,9 +305,13 @@ impl Io for FakeIo {
             self.network
                 .note(|| format!("-> {}", describe(&completion)));
             self.tell(&completion);
-            completions.push(completion);
+            self.completions.push_back(completion);
             self.reaped += 1;
         }
+    }
+
+    fn completion(&mut self) -> Option<Completion<Socket, Received>> {
+        self.completions.pop_front()
     }
 }
 

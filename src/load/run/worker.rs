@@ -232,7 +232,6 @@ impl<F: FnMut(Part, u64)> Worker<'_, F> {
     }
 
     fn drive(&mut self) -> io::Result<()> {
-        let mut events = Vec::new();
         loop {
             let now_ns = self.times.clock.now_ns();
             let until_ns = self.times.until_ns.load(Ordering::Relaxed);
@@ -241,8 +240,8 @@ impl<F: FnMut(Part, u64)> Worker<'_, F> {
             }
             self.lane.end_at(until_ns);
             self.lane.gauge().advance(now_ns);
-            self.ring.reap(usize::MAX, |event| events.push(event));
-            for event in events.drain(..) {
+            self.ring.begin_to_reap(usize::MAX);
+            while let Some(event) = self.ring.reap_next() {
                 self.handle(event, now_ns);
             }
             self.send(now_ns);

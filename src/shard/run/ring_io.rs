@@ -1,5 +1,6 @@
 //! [`Io`] in production: the ring for the sockets, glommio for the handlers.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::hint::cold_path;
 use std::io;
@@ -50,6 +51,8 @@ pub(crate) struct RingIo {
     free_tasks: Vec<usize>,
     /// Messages of other shards are left where they are.
     holds_messages: bool,
+    /// What was reaped and is not of the ring.
+    reaped: VecDeque<Completion<Socket, Received>>,
 }
 
 impl RingIo {
@@ -81,6 +84,7 @@ impl RingIo {
             tasks: Vec::new(),
             free_tasks: Vec::new(),
             holds_messages: false,
+            reaped: VecDeque::new(),
         })
     }
 
@@ -167,7 +171,7 @@ impl RingIo {
         }
     }
 
-    fn reap_handlers(&mut self, completions: &mut Vec<Completion<Socket, Received>>) {
+    fn reap_handlers(&mut self) {
         if self.relay.is_rung() {
             self.relay.pass_on();
         }
@@ -177,19 +181,27 @@ impl RingIo {
         for (slot, id, outcome) in self.finished.take() {
             self.tasks[slot] = None;
             self.free_tasks.push(slot);
-            completions.push(Completion::Handled { id, outcome });
+            self.reaped.push_back(Completion::Handled { id, outcome });
         }
     }
 }
 
 impl RingIo {
-    #[inline]
+    #[expect(clippy::inline_always, reason = "measured, as `submit`")]
+    #[inline(always)]
     fn send(&mut self, id: ConnectionId, socket: &Socket, buffer: SendBuffer) {
-        let bytes = match buffer.bytes {
-            Outgoing::Own(bytes) => SendBytes::Own(bytes),
-            Outgoing::Shared(bytes) => SendBytes::Shared(bytes),
+        // One by one: what may be either is made in memory.
+        let number = match buffer.bytes {
+            Outgoing::Own(bytes) => {
+                let bytes = SendBytes::Own(bytes);
+                self.ring.send(token_of(id), socket, bytes, buffer.sent)
+            }
+            Outgoing::Shared(bytes) => {
+                cold_path();
+                let bytes = SendBytes::Shared(bytes);
+                self.ring.send(token_of(id), socket, bytes, buffer.sent)
+            }
         };
-        let number = self.ring.send(token_of(id), socket, bytes, buffer.sent);
         let slot = id.slot as usize;
         if self.sends.len() <= slot {
             cold_path();
@@ -240,14 +252,14 @@ impl RingIo {
     }
 
     #[inline]
-    fn reap_mesh(&mut self, completions: &mut Vec<Completion<Socket, Received>>, max: usize) {
+    fn reap_mesh(&mut self, max: usize) {
         if self.holds_messages || !self.mesh.has_mail() {
             return;
         }
-        let ring = &mut self.ring;
+        let (ring, reaped) = (&mut self.ring, &mut self.reaped);
         self.mesh.receive(max, |_from, message| {
             let message = message.with_socket(|fd| ring.adopt(fd));
-            completions.push(Completion::Told { message });
+            reaped.push_back(Completion::Told { message });
         });
     }
 }
@@ -268,7 +280,11 @@ impl Io for RingIo {
     type Socket = Socket;
     type Received = Received;
 
-    #[inline]
+    #[expect(
+        clippy::inline_always,
+        reason = "measured: an operation that is not made in memory"
+    )]
+    #[inline(always)]
     fn submit(&mut self, operation: Operation<'_, Socket>) {
         if let Operation::Send { id, socket, buffer } = operation {
             self.send(id, socket, buffer);
@@ -303,48 +319,55 @@ impl Io for RingIo {
     }
 
     #[inline]
-    fn reap(&mut self, completions: &mut Vec<Completion<Socket, Received>>, max: usize) {
-        self.reap_handlers(completions);
-        self.reap_mesh(completions, max);
-        let shard = self.shard;
-        self.ring.reap(max, |event| {
-            completions.push(match event {
-                Event::Received {
-                    token,
-                    result,
-                    more,
-                } => Completion::Received {
-                    id: id_of(shard, token),
-                    result: result.map_err(failure),
-                    more,
-                },
-                Event::Sent {
-                    token,
-                    bytes,
-                    offset,
-                    result,
-                } => Completion::Sent {
-                    id: id_of(shard, token),
-                    buffer: SendBuffer {
-                        bytes: match bytes {
-                            SendBytes::Own(bytes) => Outgoing::Own(bytes),
-                            SendBytes::Shared(bytes) => Outgoing::Shared(bytes),
-                        },
-                        sent: offset,
+    fn reap(&mut self, max: usize) {
+        self.reap_handlers();
+        self.reap_mesh(max);
+        self.ring.begin_to_reap(max);
+    }
+
+    #[inline]
+    fn completion(&mut self) -> Option<Completion<Socket, Received>> {
+        if !self.reaped.is_empty() {
+            cold_path();
+            return self.reaped.pop_front();
+        }
+        match self.ring.reap_next() {
+            Some(Event::Received {
+                token,
+                result,
+                more,
+            }) => Some(Completion::Received {
+                id: id_of(self.shard, token),
+                result: result.map_err(failure),
+                more,
+            }),
+            Some(Event::Sent {
+                token,
+                bytes,
+                offset,
+                result,
+            }) => Some(Completion::Sent {
+                id: id_of(self.shard, token),
+                buffer: SendBuffer {
+                    bytes: match bytes {
+                        SendBytes::Own(bytes) => Outgoing::Own(bytes),
+                        SendBytes::Shared(bytes) => Outgoing::Shared(bytes),
                     },
-                    result: result.map_err(failure),
+                    sent: offset,
                 },
-                Event::Accepted {
-                    listener,
-                    result,
-                    more,
-                } => Completion::Accepted {
-                    listener,
-                    result: result.map_err(failure).and_then(arrival),
-                    more,
-                },
-            });
-        });
+                result: result.map_err(failure),
+            }),
+            Some(Event::Accepted {
+                listener,
+                result,
+                more,
+            }) => Some(Completion::Accepted {
+                listener,
+                result: result.map_err(failure).and_then(arrival),
+                more,
+            }),
+            None => None,
+        }
     }
 }
 
