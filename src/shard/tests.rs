@@ -13,6 +13,7 @@ use crate::protocol::{codes, encode};
 
 mod draining;
 mod flooding;
+mod receiving;
 mod reloading;
 
 /// Does nothing by itself; keeps what it was asked for.
