@@ -96,6 +96,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
                     rest = &rest[HEADER_BYTES + frame.body.len()..];
                     frame
                 } else if rest.is_empty() && frames.holds_nothing() {
+                    // As `frames` would find by a longer way, once for each slice.
                     break Halt::Starved;
                 } else {
                     frames.skip_to(rest);

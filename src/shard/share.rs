@@ -25,8 +25,7 @@ impl Share {
         }
     }
 
-    /// What is left of this turn's share, of which this is all: that, if the connection had something
-    /// of another turn last time.
+    /// What is left to it of a turn of which `all` is the whole share: that, if it is of another turn.
     #[inline]
     pub(super) fn left_of(self, all: Share) -> Share {
         if self.turn == all.turn { self } else { all }

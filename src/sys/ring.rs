@@ -13,6 +13,7 @@
 
 mod alarm;
 mod entrance;
+mod reaping;
 mod sending;
 mod sockets;
 mod user_data;
@@ -22,14 +23,15 @@ use std::hint::cold_path;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::net::{TcpListener, TcpStream};
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use io_uring::squeue::{Entry, Flags};
 use io_uring::types::{CancelBuilder, Fd, Fixed, Timespec};
-use io_uring::{IoUring, cqueue, opcode};
+use io_uring::{IoUring, opcode};
 
+pub(crate) use self::reaping::Event;
 pub(crate) use self::sending::SendBytes;
 pub(crate) use self::sockets::Socket;
 pub(crate) use self::user_data::Token;
@@ -39,7 +41,7 @@ use self::entrance::Entrance;
 use self::sending::{Sending, Sends};
 use self::sockets::{Closing, OpenSocket, Slots};
 use self::user_data::Kind;
-use super::buffers::{Buffers, GROUP, Received};
+use super::buffers::{Buffers, GROUP};
 use super::doorbell::Doorbell;
 use super::socket;
 use super::wakeup::Wakeup;
@@ -57,30 +59,6 @@ const POLL_IN: u32 = libc::POLLIN.unsigned_abs() as u32;
 
 /// How long dropping the ring waits for the kernel to let go of what is in flight.
 const DROP_WAIT: Duration = Duration::from_secs(5);
-
-/// What has completed.
-#[derive(Debug)]
-pub(crate) enum Event {
-    /// An accept: of a connection, or the end of accepting.
-    Accepted {
-        listener: usize,
-        result: io::Result<Socket>,
-        more: bool,
-    },
-    /// A receive: of bytes, or of none at the end of the stream, or the end of receiving.
-    Received {
-        token: Token,
-        result: io::Result<Received>,
-        more: bool,
-    },
-    /// A send, with the bytes that were given and how many of those offered were taken.
-    Sent {
-        token: Token,
-        bytes: SendBytes,
-        offset: usize,
-        result: io::Result<usize>,
-    },
-}
 
 /// The ring.
 pub(crate) struct Ring {
@@ -413,76 +391,6 @@ impl Ring {
         }
     }
 
-    /// Looks how much has completed by now: up to `max` completions of that come out of
-    /// [`Ring::reap_next`]. Those before that did not come out are not lost.
-    #[inline]
-    pub(crate) fn begin_to_reap(&mut self, max: usize) {
-        self.to_reap = self.uring.completion().len().min(max);
-        self.buffers.begin_to_lend();
-    }
-
-    /// Takes the next completion of those, in the order in which they happened.
-    #[inline]
-    pub(crate) fn reap_next(&mut self) -> Option<Event> {
-        loop {
-            self.to_reap = self.to_reap.checked_sub(1)?;
-            let completion = self.uring.completion().next()?;
-            let number = completion.user_data() & ((1 << Token::BITS) - 1);
-            let more = cqueue::more(completion.flags());
-            let kind = Kind::of(completion.user_data());
-            if kind != Kind::Unwatched && !more {
-                self.in_flight -= 1;
-            }
-            match kind {
-                Kind::Receive => {
-                    let received = match cqueue::buffer_select(completion.flags()) {
-                        // SAFETY: id and length are those of this receive's completion, and each
-                        // completion comes here once. A failed one has received nothing.
-                        Some(id) => unsafe {
-                            let len = completion.result().max(0).unsigned_abs();
-                            self.buffers.lend(id, len)
-                        },
-                        None => Received::end(),
-                    };
-                    return Some(Event::Received {
-                        token: Token(number),
-                        // A failed receive may have taken a buffer too: dropped, it goes back.
-                        result: outcome(&completion).map(|_| received),
-                        more,
-                    });
-                }
-                Kind::Send => {
-                    let Some(sending) = self.sends.take(number) else {
-                        continue;
-                    };
-                    return Some(Event::Sent {
-                        token: sending.token,
-                        bytes: sending.bytes,
-                        offset: sending.offset,
-                        result: outcome(&completion).map(|taken| taken as usize),
-                    });
-                }
-                Kind::Accept => {
-                    // SAFETY: a successful accept's result is a new descriptor that nobody owns.
-                    let fd = outcome(&completion)
-                        .map(|fd| unsafe { OwnedFd::from_raw_fd(fd.cast_signed()) });
-                    return Some(self.accepted(number, fd, more));
-                }
-                Kind::Watch => self.rung(&outcome(&completion), more),
-                Kind::Alarm => self.alarm.gone_off(),
-                Kind::Unwatched => {}
-            }
-        }
-    }
-
-    /// Takes up to `max` completions of what has completed by now.
-    pub(crate) fn reap(&mut self, max: usize, mut each: impl FnMut(Event)) {
-        self.begin_to_reap(max);
-        while let Some(event) = self.reap_next() {
-            each(event);
-        }
-    }
-
     /// From now on, completions wake the shard. Enter and look for completions once more before
     /// sleeping: those that came before woke nobody.
     ///
@@ -504,29 +412,6 @@ impl Ring {
     /// What the kernel says: it does not where they did.
     pub(crate) fn disable_wakeups(&mut self) -> io::Result<()> {
         self.uring.submitter().unregister_eventfd()
-    }
-
-    #[cold]
-    fn accepted(&mut self, listener: u64, result: io::Result<OwnedFd>, more: bool) -> Event {
-        Event::Accepted {
-            listener: usize::try_from(listener).unwrap_or(usize::MAX),
-            result: result.map(|fd| self.adopt(fd)),
-            more,
-        }
-    }
-
-    /// The doorbell was rung, or is watched no more.
-    #[cold]
-    fn rung(&mut self, result: &io::Result<u32>, more: bool) {
-        if let Some(doorbell) = &self.watched {
-            doorbell.clear();
-        }
-        let is_cancelled =
-            matches!(result, Err(error) if error.raw_os_error() == Some(libc::ECANCELED));
-        // Cancelled it is only at the ring's end.
-        if !more && !is_cancelled {
-            self.watch_on();
-        }
     }
 
     /// A socket of another ring would be closed by that one, in no order with what is asked of
@@ -682,15 +567,6 @@ impl Drop for Ring {
         unsafe { ManuallyDrop::drop(&mut self.buffers) };
         // SAFETY: `sends` is not used again, as above. Nothing is in flight on the ring.
         unsafe { ManuallyDrop::drop(&mut self.sends) };
-    }
-}
-
-/// What a completion says, or what the kernel says against its operation.
-#[inline]
-fn outcome(completion: &cqueue::Entry) -> io::Result<u32> {
-    match completion.result() {
-        error @ ..0 => Err(io::Error::from_raw_os_error(-error)),
-        value => Ok(value.unsigned_abs()),
     }
 }
 

@@ -6,6 +6,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::*;
+use crate::sys::buffers::Received;
 use crate::sys::clock::Clock;
 use crate::sys::socket::listen;
 
