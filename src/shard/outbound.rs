@@ -255,18 +255,23 @@ impl Outbound {
 /// Shared frames of no more bytes are copied where nothing else is listed.
 const SHORT_BYTES_MAX: usize = 256;
 
-/// Buffers at most so large are kept for the next connection, in bytes.
-const SPARE_BUFFER_BYTES_MAX: usize = 64 * 1024;
-/// At most so many are kept: 32 MiB a shard, all in all. As many as a turn can need, so that
-/// replies allocate nothing.
+/// Buffers at most so large are kept for the next connection, in bytes: enough for the replies to what
+/// one receive brings, where those are as long as the requests. One that grows anew for each send is
+/// copied as often as it is doubled: 7% of the CPU with eight frames of 16 KiB at a time.
+const SPARE_BUFFER_BYTES_MAX: usize = 128 * 1024;
+/// At most so many are kept: as many as a turn can need, so that replies allocate nothing.
 const SPARE_BUFFERS_MAX: usize = 512;
 const _: () = assert!(SPARE_BUFFERS_MAX >= super::COMPLETIONS_PER_TURN);
+/// And at most so much memory in them, in bytes.
+const SPARE_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// The buffers and lists of marks of a shard that no connection uses now; the one used last is taken
 /// first, since it is the likeliest to be in the core's cache.
 #[derive(Debug, Default)]
 pub(super) struct SpareBuffers {
     buffers: Vec<Vec<u8>>,
+    /// The memory of those, in bytes.
+    bytes: usize,
     #[expect(
         clippy::vec_box,
         reason = "a connection has room for a pointer, not for the parts"
@@ -278,7 +283,9 @@ pub(super) struct SpareBuffers {
 impl SpareBuffers {
     #[inline]
     pub(super) fn take(&mut self) -> Vec<u8> {
-        self.buffers.pop().unwrap_or_default()
+        let buffer = self.buffers.pop().unwrap_or_default();
+        self.bytes -= buffer.capacity();
+        buffer
     }
 
     fn give_parts(&mut self, mut parts: Box<Parts>) {
@@ -290,9 +297,11 @@ impl SpareBuffers {
 
     #[inline]
     pub(super) fn give(&mut self, mut buffer: Vec<u8>) {
-        let fits = (1..=SPARE_BUFFER_BYTES_MAX).contains(&buffer.capacity());
-        if fits && self.buffers.len() < SPARE_BUFFERS_MAX {
+        let bytes = buffer.capacity();
+        let fits = (1..=SPARE_BUFFER_BYTES_MAX).contains(&bytes);
+        if fits && self.buffers.len() < SPARE_BUFFERS_MAX && self.bytes + bytes <= SPARE_BYTES_MAX {
             buffer.clear();
+            self.bytes += bytes;
             self.buffers.push(buffer);
         }
     }
@@ -474,5 +483,22 @@ mod tests {
             spare.give(Vec::with_capacity(10));
         }
         assert_eq!(spare.buffers.len(), SPARE_BUFFERS_MAX);
+    }
+
+    #[test]
+    fn spare_buffers_hold_so_much_memory_and_no_more() {
+        let mut spare = SpareBuffers::default();
+        let most = SPARE_BYTES_MAX / SPARE_BUFFER_BYTES_MAX;
+        for _ in 0..=most {
+            spare.give(Vec::with_capacity(SPARE_BUFFER_BYTES_MAX));
+        }
+        assert_eq!(spare.buffers.len(), most);
+        // What is taken makes room.
+        let buffer = spare.take();
+        spare.give(Vec::with_capacity(10));
+        spare.give(buffer);
+        assert_eq!(spare.buffers.len(), most);
+        while spare.take().capacity() > 0 {}
+        assert_eq!(spare.bytes, 0);
     }
 }
