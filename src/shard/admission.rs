@@ -15,7 +15,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::addresses::owner;
-use super::connection::{Connection, Multishot};
+use super::connection::Connection;
 use super::io::{Arrival, Failure, Io, Message, Operation};
 use super::{Shard, Shutdown};
 use crate::metrics::CloseCause;
@@ -28,9 +28,20 @@ const ACCEPT_PAUSE_US: u64 = 100_000;
 /// that is another reason to look; but if many do, the next of them wakes whoever else accepts there.
 const LAST_LOOKS: u32 = 8;
 
+/// Whether an accept is in flight, which goes on until it is cancelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Accepting {
+    /// None is.
+    Not,
+    /// One is.
+    Armed,
+    /// One is, and a cancel is on its way after it.
+    Cancelling,
+}
+
 #[derive(Debug)]
 pub(super) struct Listener {
-    accept: Multishot,
+    accept: Accepting,
     /// The shard stops, and nobody is listened for any more.
     closed: bool,
     /// The last accept failed for want of room, which has been logged.
@@ -44,7 +55,7 @@ pub(super) struct Listener {
 impl Default for Listener {
     fn default() -> Listener {
         Listener {
-            accept: Multishot::Idle,
+            accept: Accepting::Not,
             closed: false,
             failing: false,
             resume_at_us: None,
@@ -75,7 +86,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
             return;
         };
         if !more {
-            listener.accept = Multishot::Idle;
+            listener.accept = Accepting::Not;
             self.accepts_everywhere = false;
         }
         match result {
@@ -302,20 +313,20 @@ impl<I: Io, S: 'static> Shard<I, S> {
             }
             let wanted = room && listener.resume_at_us.is_none();
             match (wanted, listener.accept) {
-                (true, Multishot::Idle) => {
-                    listener.accept = Multishot::Armed;
+                (true, Accepting::Not) => {
+                    listener.accept = Accepting::Armed;
                     self.io.submit(Operation::Accept { listener: index });
                 }
-                (false, Multishot::Armed) => {
-                    listener.accept = Multishot::Cancelling;
+                (false, Accepting::Armed) => {
+                    listener.accept = Accepting::Cancelling;
                     self.io.submit(Operation::CancelAccept { listener: index });
                 }
-                (false, Multishot::Idle) if goes_down && !listener.closed => {
+                (false, Accepting::Not) if goes_down && !listener.closed => {
                     let may_look = drains && has_room && listener.last_looks > 0;
                     if may_look && self.io.somebody_waits(index) {
                         listener.last_looks -= 1;
                         // It takes all who are there, and is over.
-                        listener.accept = Multishot::Cancelling;
+                        listener.accept = Accepting::Cancelling;
                         self.io.submit(Operation::Accept { listener: index });
                         self.io.submit(Operation::CancelAccept { listener: index });
                     } else {
@@ -325,7 +336,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
                 }
                 _ => {}
             }
-            self.accepts_everywhere &= listener.accept == Multishot::Armed;
+            self.accepts_everywhere &= listener.accept == Accepting::Armed;
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::Shard;
-use super::connection::{Connection, HELD_BYTES_MAX, Multishot, Phase};
+use super::connection::{Connection, HELD_BYTES_MAX, Phase, Receiving};
 use super::io::Io;
 use crate::handler::ConnectionId;
 
@@ -78,7 +78,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
             return Err(format!("{queued_bytes} bytes are queued"));
         }
         if connection.decoder.held_bytes() >= HELD_BYTES_MAX
-            && matches!(connection.receive, Multishot::Armed | Multishot::Once)
+            && matches!(connection.receive, Receiving::As(_))
         {
             return Err("more is received although too much waits".to_owned());
         }

@@ -21,7 +21,8 @@
 use std::net::SocketAddr;
 
 use super::flood::Bucket;
-use super::io::Arrival;
+use super::inflow::Inflow;
+use super::io::{Arrival, Reception};
 use super::ledger::Charge;
 use super::outbound::Outbound;
 use super::settings::Settings;
@@ -46,17 +47,14 @@ pub(super) enum Phase {
     Closing(CloseCause),
 }
 
-/// An operation that goes on completing until it is cancelled, an accept or a receive, unless that is
-/// for once.
+/// Whether a receive is in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Multishot {
-    /// None is in flight.
-    Idle,
-    /// In flight.
-    Armed,
-    /// In flight, for one completion.
-    Once,
-    /// In flight, and a cancel is on its way after it.
+pub(super) enum Receiving {
+    /// None is.
+    Not,
+    /// One is, of this kind.
+    As(Reception),
+    /// One is, and a cancel is on its way after it.
     Cancelling,
 }
 
@@ -74,7 +72,7 @@ pub(super) struct Connection<Socket> {
     pub(super) phase: Phase,
     /// The peer has shut its sending side.
     pub(super) peer_done: bool,
-    pub(super) receive: Multishot,
+    pub(super) receive: Receiving,
     pub(super) decoder: Decoder,
     pub(super) outbound: Outbound,
     /// The code of the request that an asynchronous handler works on; the frames after it wait.
@@ -83,9 +81,8 @@ pub(super) struct Connection<Socket> {
     pub(super) paused: bool,
     /// It has had its share of a turn; frames wait for the next one.
     pub(super) deferred: bool,
-    /// What was received last filled a buffer, or there was none left, or nothing was received yet:
-    /// there may be much.
-    pub(super) in_bulk: bool,
+    /// How its peer sends.
+    pub(super) inflow: Inflow,
     /// It is in the shard's list of connections that have something to send.
     pub(super) listed: bool,
     /// A whole frame has come.
@@ -150,13 +147,13 @@ impl<Socket> Connection<Socket> {
             counted: arrival.counted,
             phase: Phase::Open,
             peer_done: false,
-            receive: Multishot::Idle,
+            receive: Receiving::Not,
             decoder: Decoder::new(),
             outbound: Outbound::default(),
             handling: None,
             paused: false,
             deferred: false,
-            in_bulk: true,
+            inflow: Inflow::default(),
             listed: false,
             framed: false,
             bad_frames: 0,
@@ -298,12 +295,15 @@ impl<Socket> Connection<Socket> {
             }
     }
 
-    /// Whether what is received next is to be received once. What a multishot has received by the
-    /// time that it is cancelled can be a lot, and has to be kept: a peer that sends in bulk, or is
-    /// slow to take its replies, gets in what one buffer holds, and is looked at again.
-    #[inline]
-    pub(super) fn receives_once(&self, bulk_bytes: usize) -> bool {
-        self.in_bulk || self.outbound.bytes() >= bulk_bytes
+    /// How to receive what comes next. What has been received again and again by the time that it is
+    /// cancelled can be a lot, and has to be kept: a peer that sends in bulk, or is slow to take its
+    /// replies, gets in what one buffer holds, and is looked at again. The way for large messages brings
+    /// nothing more once it is cancelled.
+    pub(super) fn reception(&self, bulk_bytes: usize) -> Reception {
+        match self.inflow.reception() {
+            Reception::Again if self.outbound.bytes() >= bulk_bytes => Reception::Once,
+            how => how,
+        }
     }
 
     /// Whether it is open and receives again and again, as it mostly does, and should: neither its
@@ -311,14 +311,15 @@ impl<Socket> Connection<Socket> {
     #[inline]
     pub(super) fn is_flowing(&self, bulk_bytes: usize) -> bool {
         self.phase == Phase::Open
-            && self.receive == Multishot::Armed
+            && self.receive == Receiving::As(Reception::Again)
             && self.wants_bytes()
-            && !self.receives_once(bulk_bytes)
+            && self.inflow.is_small()
+            && self.outbound.bytes() < bulk_bytes
     }
 
     /// Whether an operation on the socket is still to complete.
     pub(super) fn is_in_flight(&self) -> bool {
-        self.receive != Multishot::Idle || self.outbound.is_sending()
+        self.receive != Receiving::Not || self.outbound.is_sending()
     }
 
     /// What the connection has come to, when nothing is left to do in its phase.

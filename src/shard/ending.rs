@@ -1,7 +1,7 @@
 //! How connections end, one by one and all together: deadlines, drain, stop, and the join at the
 //! end of each.
 
-use super::connection::{Multishot, Phase, QUIET_US};
+use super::connection::{Phase, QUIET_US, Receiving};
 use super::io::{Arrival, Io, Operation};
 use super::{Shard, Shutdown};
 use crate::handler::ConnectionId;
@@ -254,8 +254,8 @@ impl<I: Io, S: 'static> Shard<I, S> {
         connection.phase = Phase::Closing(cause);
         connection.decoder.discard();
         connection.outbound.discard(&mut self.spare);
-        if matches!(connection.receive, Multishot::Armed | Multishot::Once) {
-            connection.receive = Multishot::Cancelling;
+        if let Receiving::As(_) = connection.receive {
+            connection.receive = Receiving::Cancelling;
             self.io.submit(Operation::CancelReceive { id });
         }
         if connection.outbound.is_sending() {

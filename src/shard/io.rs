@@ -84,14 +84,14 @@ pub enum Operation<'a, Socket> {
         /// Which listener of the shard.
         listener: usize,
     },
-    /// Receive from a connection, again and again, or once.
+    /// Receive from a connection.
     Receive {
         /// The connection.
         id: ConnectionId,
         /// Its socket.
         socket: &'a Socket,
-        /// One completion, and nothing more.
-        once: bool,
+        /// In which way.
+        how: Reception,
     },
     /// Receive no more from this connection.
     CancelReceive {
@@ -138,6 +138,18 @@ pub enum Operation<'a, Socket> {
         /// The handler at work.
         task: HandlerTask,
     },
+}
+
+/// How a connection is received from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reception {
+    /// Again and again, each time as soon as there is something.
+    Again,
+    /// One completion, and nothing more.
+    Once,
+    /// Again and again, for peers that send much at a time: each time when its completion is taken, and
+    /// not any more once that is cancelled.
+    Large,
 }
 
 /// What has happened.

@@ -23,6 +23,7 @@ mod ending;
 mod errands;
 mod flood;
 mod hooks;
+mod inflow;
 mod io;
 mod ledger;
 mod mailbox;
@@ -49,7 +50,7 @@ use std::sync::Arc;
 
 pub use self::balance::Loads;
 pub use self::flood::Flood;
-pub use self::io::{Arrival, Completion, Failure, Io, Message, Operation, SendBuffer};
+pub use self::io::{Arrival, Completion, Failure, Io, Message, Operation, Reception, SendBuffer};
 pub use self::pulse::{Pulse, Suspect};
 pub use self::settings::Settings;
 pub use self::snapshot::{CensusBy, ConnectionView, Gauges, MeshCounts, Pace, Snapshot};
@@ -57,7 +58,7 @@ pub use self::snapshot::{CensusBy, ConnectionView, Gauges, MeshCounts, Pace, Sna
 use self::addresses::Addresses;
 use self::admission::Listener;
 use self::answers::Answers;
-use self::connection::{Connection, Multishot, Phase};
+use self::connection::{Connection, Phase, Receiving};
 use self::errands::Lanes;
 use self::ledger::Ledger;
 use self::outbound::SpareBuffers;
@@ -354,14 +355,16 @@ impl<I: Io, S: 'static> Shard<I, S> {
             return result.map_or((), |bytes| self.io.wipe(bytes));
         };
         if !more {
-            connection.receive = Multishot::Idle;
+            connection.receive = Receiving::Not;
         }
         match result {
             Ok(bytes) if bytes.is_empty() => connection.peer_done = true,
             Ok(bytes) => {
                 self.counters.received_bytes += bytes.len() as u64;
                 connection.traffic.received_bytes += bytes.len() as u64;
-                connection.in_bulk = bytes.len() >= self.settings.bulk_bytes;
+                let (large_bytes, bulk_bytes) =
+                    (self.settings.large_bytes, self.settings.bulk_bytes);
+                connection.inflow.note(bytes.len(), large_bytes, bulk_bytes);
                 let may_have_secrets = if connection.may_handle() {
                     self.handle_frames(id, &bytes)
                 } else {
@@ -384,7 +387,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
             Failure::NoBuffers => {
                 self.counters.buffers_exhausted += 1;
                 if let Some(connection) = self.connections.get_mut(id) {
-                    connection.in_bulk = true;
+                    connection.inflow.note_exhausted();
                 }
             }
             Failure::NoRoom(_) | Failure::Broken(_) => self.close(id, CloseCause::Reset),
@@ -575,26 +578,23 @@ impl<I: Io, S: 'static> Shard<I, S> {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
-        let once = connection.receives_once(self.settings.bulk_bytes);
+        let how = connection.reception(self.settings.bulk_bytes);
         match (connection.wants_bytes(), connection.receive) {
-            (true, Multishot::Idle) => {
-                connection.receive = if once {
-                    Multishot::Once
-                } else {
-                    Multishot::Armed
-                };
+            (true, Receiving::Not) => {
+                connection.receive = Receiving::As(how);
                 self.io.submit(Operation::Receive {
                     id,
                     socket: &connection.socket,
-                    once,
+                    how,
                 });
             }
-            (true, Multishot::Armed) if once => {
-                connection.receive = Multishot::Cancelling;
+            // What is received once comes to its end by itself.
+            (true, Receiving::As(other)) if other != how && other != Reception::Once => {
+                connection.receive = Receiving::Cancelling;
                 self.io.submit(Operation::CancelReceive { id });
             }
-            (false, Multishot::Armed | Multishot::Once) => {
-                connection.receive = Multishot::Cancelling;
+            (false, Receiving::As(_)) => {
+                connection.receive = Receiving::Cancelling;
                 self.counters.receive_pauses += 1;
                 self.io.submit(Operation::CancelReceive { id });
             }

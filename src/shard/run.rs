@@ -203,7 +203,7 @@ impl Runner {
             // While completions wait, more of them would only get out of the caches what those have
             // received.
             let ring = &mut shard.io_mut().ring;
-            if ring.has_work() || !ring.has_events() {
+            if ring.has_work() || !ring.has_completions() {
                 ring.enter()?;
             }
             let mut now_us = self.clock.now_us();

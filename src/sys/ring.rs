@@ -13,6 +13,7 @@
 
 mod alarm;
 mod entrance;
+mod readiness;
 mod reaping;
 mod sending;
 mod sockets;
@@ -38,6 +39,7 @@ pub(crate) use self::user_data::Token;
 
 use self::alarm::{Alarm, Request};
 use self::entrance::Entrance;
+use self::readiness::Readiness;
 use self::sending::{Sending, Sends};
 use self::sockets::{Closing, OpenSocket, Slots};
 use self::user_data::Kind;
@@ -71,6 +73,7 @@ pub(crate) struct Ring {
     /// What found no room in the submission queue, in order.
     overflow: VecDeque<Entry>,
     sends: ManuallyDrop<Sends>,
+    readiness: Readiness,
     closing: Closing,
     slots: Slots,
     /// Operations that may touch memory of ours and have not completed for the last time.
@@ -112,6 +115,7 @@ impl Ring {
             listeners: listeners.into_iter().map(Some).collect(),
             overflow: VecDeque::new(),
             sends: ManuallyDrop::default(),
+            readiness: Readiness::default(),
             closing: Closing::default(),
             slots,
             in_flight: 0,
@@ -211,6 +215,7 @@ impl Ring {
         let Some(OpenSocket { fd, registered }) = socket.open.take() else {
             unreachable!("`open` is taken by those who consume the socket")
         };
+        self.forget_reader(&fd);
         self.clear(registered);
         fd
     }
@@ -242,7 +247,9 @@ impl Ring {
 
     /// Receives no more under this token.
     pub(crate) fn cancel_receive(&mut self, token: Token) {
-        self.cancel(Kind::Receive.user_data(token.0));
+        if !self.cancel_receive_large(token) {
+            self.cancel(Kind::Receive.user_data(token.0));
+        }
     }
 
     /// Sends the bytes from `offset` on. The number that comes back is for [`Ring::cancel_send`].
@@ -305,9 +312,16 @@ impl Ring {
         self.buffers.take_lent_peak()
     }
 
-    /// Whether completions wait to be taken.
+    /// Whether something has happened that waits to be taken.
     #[inline]
     pub(crate) fn has_events(&mut self) -> bool {
+        self.has_completions() || self.readiness.again() > 0
+    }
+
+    /// Whether the kernel has told something that waits to be taken. Without, there may be events all
+    /// the same: what there is to be received again.
+    #[inline]
+    pub(crate) fn has_completions(&mut self) -> bool {
         !self.uring.completion().is_empty()
     }
 
@@ -500,6 +514,7 @@ impl Ring {
     #[cold]
     fn close_all_dropped(&mut self) {
         for OpenSocket { fd, registered } in self.closing.take() {
+            self.forget_reader(&fd);
             self.clear(registered);
             // The entry owns the descriptor from here on.
             self.push_close(opcode::Close::new(Fd(fd.into_raw_fd())).build());

@@ -2,7 +2,7 @@
 
 use corelane::handler::ConnectionId;
 use corelane::metrics::CloseCause;
-use corelane::shard::{Message, Operation, SendBuffer};
+use corelane::shard::{Message, Operation, Reception, SendBuffer};
 
 use crate::io::FakeIo;
 use crate::life::{Word, deadlines, due, quiet_us};
@@ -22,7 +22,7 @@ impl FakeIo {
                 }
             }
             Operation::StopListening { listener } => self.stop_listening(listener),
-            Operation::Receive { id, socket, once } => self.receive(id, socket, once),
+            Operation::Receive { id, socket, how } => self.receive(id, socket, how),
             Operation::CancelReceive { id } => {
                 self.told.receive_cancels += 1;
                 let link = self.network.link_of(id);
@@ -91,7 +91,7 @@ impl FakeIo {
         link
     }
 
-    fn receive(&mut self, id: ConnectionId, socket: &Socket, once: bool) {
+    fn receive(&mut self, id: ConnectionId, socket: &Socket, how: Reception) {
         let is_known = self.network.links.iter().any(|link| link.id == Some(id));
         let (violations, turn) = (self.violations.clone(), self.network.turn);
         let now_us = self.network.now_us;
@@ -106,7 +106,7 @@ impl FakeIo {
         if link
             .receive
             .replace(Armed {
-                once,
+                how: Some(how),
                 ..Armed::default()
             })
             .is_some()

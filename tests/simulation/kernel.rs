@@ -4,7 +4,7 @@
 use std::io::{Error, ErrorKind};
 use std::rc::Rc;
 
-use corelane::shard::{Arrival, Completion, Failure};
+use corelane::shard::{Arrival, Completion, Failure, Reception};
 
 use crate::io::{FakeIo, Received, Source};
 use crate::network::{Link, Listener, Network, Socket};
@@ -115,6 +115,8 @@ impl FakeIo {
             return;
         };
         link.broken |= breaks;
+        // That one is received from when its completion is taken, and after a cancel not at all.
+        let races = races && receive.how != Some(Reception::Large);
         // After a reset the kernel may still hand out what had arrived before, or not.
         let has_bytes = !link.inbound.is_empty() && (!link.broken || self.random.percent(50));
         let (result, more) = if receive.cancelled && !races {
@@ -141,7 +143,7 @@ impl FakeIo {
         } else {
             return;
         };
-        let more = more && !receive.once;
+        let more = more && receive.how != Some(Reception::Once);
         receive.ended = !more;
         let completion = Completion::Received { id, result, more };
         self.complete(Source::Receive(index), completion);

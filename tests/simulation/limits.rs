@@ -53,6 +53,7 @@ pub(crate) fn settings(class: Class, rate: Option<Rate>, random: &mut Random) ->
         idle_us: None,
         write_us: None,
         flood: rate.and_then(|rate| Flood::new(rate.frames_per_second, rate.burst)),
+        large_bytes: random.one_of(&[1, 10, 100, 4_096, usize::MAX]),
         bulk_bytes: match class {
             // What a multishot brings beyond its cancel is what this class is about.
             Class::Large => usize::MAX,
@@ -137,6 +138,7 @@ pub(crate) fn other_settings(
         frame_bytes_max: former.frame_bytes_max,
         bad_frames_max: former.bad_frames_max,
         outbound_bytes_max: other.outbound_high_bytes + former.frame_bytes_max,
+        large_bytes: former.large_bytes,
         bulk_bytes: former.bulk_bytes,
         turn_frames_max: former.turn_frames_max,
         turn_bytes_max: former.turn_bytes_max,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use corelane::handler::ConnectionId;
-use corelane::shard::{Message, SendBuffer};
+use corelane::shard::{Message, Reception, SendBuffer};
 
 use crate::life::Life;
 
@@ -88,8 +88,8 @@ pub(crate) struct Closed {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Armed {
     pub(crate) cancelled: bool,
-    /// It is for one completion.
-    pub(crate) once: bool,
+    /// `None` for an accept.
+    pub(crate) how: Option<Reception>,
     /// Its last completion is on its way.
     pub(crate) ended: bool,
 }

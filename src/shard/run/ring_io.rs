@@ -21,7 +21,7 @@ use super::relay::Relay;
 use crate::config::bounds;
 use crate::handler::{ConnectionId, HandlerOutcome, HandlerTask};
 use crate::shard::io::{
-    Arrival, Completion, Failure, Io, Message, Operation, Outgoing, SendBuffer,
+    Arrival, Completion, Failure, Io, Message, Operation, Outgoing, Reception, SendBuffer,
 };
 use crate::shard::mesh::Mesh;
 use crate::shard::settings::BULK_BYTES;
@@ -215,16 +215,14 @@ impl RingIo {
     fn submit_other(&mut self, operation: Operation<'_, Socket>) {
         match operation {
             Operation::Send { id, socket, buffer } => self.send(id, socket, buffer),
-            Operation::Receive {
-                id,
-                socket,
-                once: false,
-            } => self.ring.receive(token_of(id), socket),
-            Operation::Receive {
-                id,
-                socket,
-                once: true,
-            } => self.ring.receive_once(token_of(id), socket),
+            Operation::Receive { id, socket, how } => {
+                let token = token_of(id);
+                match how {
+                    Reception::Again => self.ring.receive(token, socket),
+                    Reception::Once => self.ring.receive_once(token, socket),
+                    Reception::Large => self.ring.receive_large(token, socket),
+                }
+            }
             Operation::CancelReceive { id } => self.ring.cancel_receive(token_of(id)),
             Operation::CancelSend { id } => {
                 if let Some(&number) = self.sends.get(id.slot as usize) {

@@ -36,19 +36,23 @@ pub(crate) enum Event {
 }
 
 impl Ring {
-    /// Looks how much has completed by now: up to `max` completions of that come out of
+    /// Looks how much has happened by now: up to `max` events of that come out of
     /// [`Ring::reap_next`]. Those before that did not come out are not lost.
     #[inline]
     pub(crate) fn begin_to_reap(&mut self, max: usize) {
         self.to_reap = self.uring.completion().len().min(max);
+        self.readiness.begin_to_reap(max - self.to_reap);
         self.buffers.begin_to_lend();
     }
 
-    /// Takes the next completion of those, in the order in which they happened.
+    /// Takes the next of those, in the order in which they happened.
     #[inline]
     pub(crate) fn reap_next(&mut self) -> Option<Event> {
         loop {
-            self.to_reap = self.to_reap.checked_sub(1)?;
+            let Some(left) = self.to_reap.checked_sub(1) else {
+                return self.receive_again();
+            };
+            self.to_reap = left;
             let completion = self.uring.completion().next()?;
             let number = completion.user_data() & ((1 << Token::BITS) - 1);
             let more = cqueue::more(completion.flags());
@@ -90,6 +94,11 @@ impl Ring {
                         .map(|fd| unsafe { OwnedFd::from_raw_fd(fd.cast_signed()) });
                     return Some(self.accepted(number, fd, more));
                 }
+                Kind::Ready => {
+                    if let Some(event) = self.ready(number, outcome(&completion), more) {
+                        return Some(event);
+                    }
+                }
                 Kind::Watch => self.rung(&outcome(&completion), more),
                 Kind::Alarm => self.alarm.gone_off(),
                 Kind::Unwatched => {}
@@ -97,7 +106,7 @@ impl Ring {
         }
     }
 
-    /// Takes up to `max` completions of what has completed by now.
+    /// Takes up to `max` events of what has happened by now.
     pub(crate) fn reap(&mut self, max: usize, mut each: impl FnMut(Event)) {
         self.begin_to_reap(max);
         while let Some(event) = self.reap_next() {

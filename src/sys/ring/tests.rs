@@ -10,9 +10,9 @@ use crate::sys::buffers::Received;
 use crate::sys::clock::Clock;
 use crate::sys::socket::listen;
 
-const TOKEN: Token = Token(7);
+pub(super) const TOKEN: Token = Token(7);
 
-fn ring() -> (Ring, SocketAddr) {
+pub(super) fn ring() -> (Ring, SocketAddr) {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let (address, listeners) = listen(any, 16, 1).unwrap();
     // Too few slots for some of the tests' sockets, so that both kinds are tried.
@@ -22,7 +22,7 @@ fn ring() -> (Ring, SocketAddr) {
 }
 
 /// The next event; the peer has done what causes it.
-fn next(ring: &mut Ring) -> Event {
+pub(super) fn next(ring: &mut Ring) -> Event {
     let deadline = Instant::now() + Duration::from_secs(20);
     let mut event = None;
     while event.is_none() {
@@ -33,7 +33,7 @@ fn next(ring: &mut Ring) -> Event {
     event.unwrap()
 }
 
-fn connect(ring: &mut Ring, address: SocketAddr) -> (TcpStream, Socket) {
+pub(super) fn connect(ring: &mut Ring, address: SocketAddr) -> (TcpStream, Socket) {
     let client = TcpStream::connect(address).unwrap();
     client.set_nodelay(true).unwrap();
     match next(ring) {
@@ -46,7 +46,7 @@ fn connect(ring: &mut Ring, address: SocketAddr) -> (TcpStream, Socket) {
     }
 }
 
-fn received(event: Event) -> Received {
+pub(super) fn received(event: Event) -> Received {
     match event {
         Event::Received {
             token: TOKEN,

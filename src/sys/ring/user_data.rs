@@ -33,6 +33,7 @@ pub(super) enum Kind {
     Send = 3,
     Watch = 4,
     Alarm = 5,
+    Ready = 6,
 }
 
 impl Kind {
@@ -49,6 +50,7 @@ impl Kind {
             3 => Kind::Send,
             4 => Kind::Watch,
             5 => Kind::Alarm,
+            6 => Kind::Ready,
             _ => Kind::Unwatched,
         }
     }
