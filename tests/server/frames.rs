@@ -85,6 +85,52 @@ fn a_long_pipeline_in_arbitrary_pieces_is_answered_in_order() {
     peer.expect_end();
 }
 
+/// In which way a connection is received from follows what has come on it; those that send much share
+/// a buffer.
+#[test]
+fn connections_that_send_much_and_little_by_turns_get_each_its_own() {
+    let mut rng = seed::rng();
+    let server = serve(&["shards.count=1"]);
+    let mut peers: Vec<Peer> = (0..3).map(|_| Peer::connect(server.address())).collect();
+    for phase in 0..12 {
+        let lengths = if phase % 2 == 0 {
+            9_000..BODY_BYTES_MAX
+        } else {
+            0..100
+        };
+        for _ in 0..8 {
+            let bodies: Vec<Vec<u8>> = peers
+                .iter()
+                .map(|_| {
+                    let mut body = vec![0; rng.usize(lengths.clone())];
+                    rng.fill(&mut body);
+                    body
+                })
+                .collect();
+            for (peer, body) in peers.iter_mut().zip(&bodies) {
+                peer.send(codes::ECHO, body);
+            }
+            for (peer, body) in peers.iter_mut().zip(&bodies) {
+                peer.expect(codes::ECHO, body);
+            }
+        }
+    }
+    // The end may come before what is in front of it has been looked at.
+    let body = vec![7; BODY_BYTES_MAX];
+    for peer in &mut peers {
+        for _ in 0..8 {
+            peer.send(codes::ECHO, &body);
+        }
+        peer.shut();
+    }
+    for peer in &mut peers {
+        for _ in 0..8 {
+            peer.expect(codes::ECHO, &body);
+        }
+        peer.expect_end();
+    }
+}
+
 #[test]
 fn bytes_may_come_one_by_one() {
     let server = serve(&[]);
