@@ -7,19 +7,21 @@
 //! the CPU. It takes a system call each time, though: for small messages it would be 4% more.
 //!
 //! The kernel tells each change once. So after a receive that may have left something, nobody tells:
-//! one that filled the buffer, or of a stream that has ended. Such sockets are received from again,
-//! in turn.
+//! one that filled the buffer, or of a stream that has ended, or that ended in front of an urgent byte.
+//! Such sockets are received from again, in turn.
 //!
 //! Invariant: a reader's descriptor is that of an open socket of this ring. Whoever takes a descriptor
 //! out of a socket, to close it or to let another ring have it, forgets its reader first.
 
 use std::collections::{HashMap, VecDeque};
+use std::ffi::c_int;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use io_uring::opcode;
 use io_uring::squeue::Flags;
 use io_uring::types::Fd;
+use rustix::ioctl::{Getter, Opcode, ioctl};
 
 use super::reaping::Event;
 use super::sockets::{OpenSocket, Socket};
@@ -32,6 +34,10 @@ use crate::sys::buffers::NEAR_BYTES;
 const ENDED: u32 = (libc::POLLRDHUP.unsigned_abs()
     | libc::POLLHUP.unsigned_abs()
     | libc::POLLERR.unsigned_abs()) as u32;
+
+/// Whether a socket is at an urgent byte; of `asm-generic/sockios.h`, as on x86-64, Arm, RISC-V, POWER and
+/// s390.
+const SIOCATMARK: Opcode = 0x8905;
 
 /// The sockets that are received from by readiness: as many readers as tokens.
 #[derive(Default)]
@@ -219,7 +225,10 @@ impl Ring {
         let received = self.buffers.receive_at_once(fd);
         let (leaves_some, more) = match &received {
             Ok(received) if received.is_empty() => (false, false),
-            Ok(received) => (reader.ended || received.len() == NEAR_BYTES as usize, true),
+            Ok(received) => {
+                let is_full = received.len() == NEAR_BYTES as usize;
+                (is_full || reader.ended || is_at_urgent_byte(fd), true)
+            }
             Err(error) => match error.raw_os_error() {
                 // Told twice.
                 Some(libc::EAGAIN) => return None,
@@ -239,6 +248,17 @@ impl Ring {
             more,
         })
     }
+}
+
+/// Whether what is to be received next is an urgent byte. A poll does not tell: to be asked for it, the
+/// kernel says that there is one whenever something arrives.
+fn is_at_urgent_byte(fd: BorrowedFd<'_>) -> bool {
+    // SAFETY: SIOCATMARK takes a pointer to an int, and writes it.
+    let at_mark = unsafe { Getter::<SIOCATMARK, c_int>::new() };
+    // SAFETY: as above; on whatever descriptor, it has no other effect.
+    let at_mark = unsafe { ioctl(fd, at_mark) };
+    // Every TCP socket knows.
+    at_mark.is_ok_and(|at_mark| at_mark != 0)
 }
 
 fn last(number: u64, error: io::Error) -> Event {

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::net::Shutdown;
 
-use rustix::net::{RecvFlags, recv};
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 use socket2::SockRef;
 
 use super::*;
@@ -73,6 +73,28 @@ fn what_one_buffer_does_not_hold_follows_and_so_does_the_end() {
     }
     assert_eq!(sizes, [NEAR_BYTES as usize, 1000, 0]);
     assert!(seen == all);
+}
+
+/// A receive ends in front of an urgent byte, which is left out, though there is more behind it.
+#[test]
+fn what_is_behind_an_urgent_byte_follows() {
+    let (mut ring, address) = ring();
+    for receive in [Ring::receive, Ring::receive_large] {
+        let (mut client, socket) = connect(&mut ring, address);
+        receive(&mut ring, TOKEN, &socket);
+        for _ in 0..2 {
+            client.write_all(b"before").unwrap();
+            send(&client, b"!", SendFlags::OOB).unwrap();
+            client.write_all(b"behind").unwrap();
+            let mut seen = Vec::new();
+            while seen.len() < 12 {
+                seen.extend_from_slice(&received(next(&mut ring)));
+            }
+            assert_eq!(seen, *b"beforebehind");
+        }
+        ring.cancel_receive(TOKEN);
+        assert!(is_last(next(&mut ring), libc::ECANCELED));
+    }
 }
 
 /// Who has more than a buffer holds keeps neither the kernel nor anybody else from their turn.
