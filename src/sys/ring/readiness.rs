@@ -3,7 +3,7 @@
 //! A multishot receive fills a buffer for each socket that has something, up to twenty of them before
 //! the first is looked at; with 16 KiB in each, that one has left the nearer caches by then. Here the
 //! kernel only says which sockets have something. Each is received from when it is its turn to be
-//! handled, into one buffer that serves all of them and so stays near: for a frame of 16 KiB, 5% of
+//! handled, into one buffer that serves all of them and so stays near: for a frame of 16 KiB, 3% of
 //! the CPU. It takes a system call each time, though: for small messages it would be 4% more.
 //!
 //! The kernel tells each change once. So after a receive that may have left something, nobody tells:
