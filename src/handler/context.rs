@@ -5,7 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 
 use super::reply::Reply;
-use crate::protocol::{BodyTooLong, BodyWriter, HEADER_BYTES, encode, encode_with};
+use crate::protocol::{BodyTooLong, BodyWriter, HEADER_BYTES, encode_with, encode_within};
 
 /// Names one connection for as long as the server runs. When the connection is gone, its id is
 /// never given to another one, although its slot is.
@@ -50,7 +50,7 @@ pub struct Context<'a>(pub(crate) &'a mut Exchange);
 pub(crate) struct Exchange {
     pub(crate) connection: ConnectionId,
     pub(crate) code: u16,
-    pub(crate) frame_bytes_max: usize,
+    pub(crate) frame_bytes_max: u16,
     /// The connection's outbound buffer.
     pub(crate) out: Vec<u8>,
     /// What a synchronous handler has returned, unless its reply is written.
@@ -85,10 +85,7 @@ impl Context<'_> {
     #[expect(clippy::inline_always, reason = "measured")]
     #[inline(always)]
     pub fn reply_as(self, code: u16, body: &[u8]) -> Reply {
-        if HEADER_BYTES + body.len() > self.0.frame_bytes_max {
-            return Reply::too_long(body.len());
-        }
-        match encode(&mut self.0.out, code, body) {
+        match encode_within(self.0.frame_bytes_max, &mut self.0.out, code, body) {
             Ok(()) => Reply::written(),
             Err(BodyTooLong { body_bytes }) => Reply::too_long(body_bytes),
         }
@@ -101,7 +98,7 @@ impl Context<'_> {
         match encode_with(&mut self.0.out, code, write) {
             Ok(()) => {
                 let frame_bytes = self.0.out.len() - start;
-                if frame_bytes <= self.0.frame_bytes_max {
+                if frame_bytes <= usize::from(self.0.frame_bytes_max) {
                     return Reply::written();
                 }
                 self.0.out.truncate(start);

@@ -25,10 +25,18 @@ type AsyncHandler<S> = dyn Fn(Rc<S>, Request) -> HandlerFuture + Send + Sync;
 type OpenHook<S> = dyn Fn(&S, ConnectionId) + Send + Sync;
 type CloseHook<S> = dyn Fn(&S, ConnectionId, CloseCause) + Send + Sync;
 
-pub(crate) enum Handler<S> {
-    Sync(Arc<SyncHandler<S>>),
+/// A handler, to be called.
+pub(crate) enum Handler<'a, S> {
+    Sync(&'a SyncHandler<S>),
     /// A synchronous one whose requests carry secrets. A kind of its own, so that asking costs the
     /// others nothing.
+    Secret(&'a SyncHandler<S>),
+    Async(&'a AsyncHandler<S>),
+}
+
+/// The same as it stands in the table.
+enum Entry<S> {
+    Sync(Arc<SyncHandler<S>>),
     Secret(Arc<SyncHandler<S>>),
     Async(Arc<AsyncHandler<S>>),
 }
@@ -36,7 +44,7 @@ pub(crate) enum Handler<S> {
 /// The handlers of a server by message code. Every shard has a copy of the table; the state that
 /// the handlers get is the shard's own.
 pub struct Router<S> {
-    table: Vec<Option<Handler<S>>>,
+    table: Vec<Option<Entry<S>>>,
     on_open: Vec<Arc<OpenHook<S>>>,
     on_close: Vec<Arc<CloseHook<S>>>,
     /// The codes whose requests carry secrets; few.
@@ -67,7 +75,7 @@ impl<S: 'static> Router<S> {
             self.secrets.push(code);
         }
         if let Some(place) = self.table.get_mut(usize::from(code)) {
-            *place = place.take().map(Handler::into_secret);
+            *place = place.take().map(Entry::into_secret);
         }
     }
 
@@ -109,7 +117,7 @@ impl<S: 'static> Router<S> {
             }
             is_written
         };
-        self.set(code, Handler::Sync(Arc::new(answer)))
+        self.set(code, Entry::Sync(Arc::new(answer)))
     }
 
     /// Has an asynchronous handler answer the requests with this code. Returns whether the code
@@ -122,7 +130,7 @@ impl<S: 'static> Router<S> {
         let boxed = move |state: Rc<S>, request: Request| -> HandlerFuture {
             Box::pin(handler(state, request))
         };
-        self.set(code, Handler::Async(Arc::new(boxed)))
+        self.set(code, Entry::Async(Arc::new(boxed)))
     }
 
     /// Has a function called once for each connection that is opened, on its shard, before its first
@@ -168,17 +176,17 @@ impl<S: 'static> Router<S> {
         &self.on_close
     }
 
-    fn set(&mut self, code: u16, handler: Handler<S>) -> bool {
+    fn set(&mut self, code: u16, entry: Entry<S>) -> bool {
         let index = usize::from(code);
-        let handler = if self.is_secret(code) {
-            handler.into_secret()
+        let entry = if self.is_secret(code) {
+            entry.into_secret()
         } else {
-            handler
+            entry
         };
         if self.table.len() <= index {
             self.table.resize_with(index + 1, || None);
         }
-        self.table[index].replace(handler).is_none()
+        self.table[index].replace(entry).is_none()
     }
 
     /// The codes that have a handler, ascending.
@@ -189,8 +197,13 @@ impl<S: 'static> Router<S> {
 
     /// The handler of this code.
     #[inline]
-    pub(crate) fn get(&self, code: u16) -> Option<&Handler<S>> {
-        self.table.get(usize::from(code))?.as_ref()
+    pub(crate) fn get(&self, code: u16) -> Option<Handler<'_, S>> {
+        let entry = self.table.get(usize::from(code))?.as_ref()?;
+        Some(match entry {
+            Entry::Sync(handler) => Handler::Sync(&**handler),
+            Entry::Secret(handler) => Handler::Secret(&**handler),
+            Entry::Async(handler) => Handler::Async(&**handler),
+        })
     }
 }
 
@@ -232,23 +245,23 @@ impl<S> Clone for Router<S> {
     }
 }
 
-impl<S> Handler<S> {
+impl<S> Entry<S> {
     /// The same for requests that carry secrets.
-    fn into_secret(self) -> Handler<S> {
+    fn into_secret(self) -> Entry<S> {
         match self {
-            Handler::Sync(handler) => Handler::Secret(handler),
+            Entry::Sync(handler) => Entry::Secret(handler),
             // Whether an asynchronous one is, is asked when it is called: that is slow anyway.
             other => other,
         }
     }
 }
 
-impl<S> Clone for Handler<S> {
+impl<S> Clone for Entry<S> {
     fn clone(&self) -> Self {
         match self {
-            Handler::Sync(handler) => Handler::Sync(Arc::clone(handler)),
-            Handler::Secret(handler) => Handler::Secret(Arc::clone(handler)),
-            Handler::Async(handler) => Handler::Async(Arc::clone(handler)),
+            Entry::Sync(handler) => Entry::Sync(Arc::clone(handler)),
+            Entry::Secret(handler) => Entry::Secret(Arc::clone(handler)),
+            Entry::Async(handler) => Entry::Async(Arc::clone(handler)),
         }
     }
 }

@@ -20,13 +20,32 @@ pub struct BodyTooLong {
 #[expect(clippy::inline_always, reason = "measured")]
 #[inline(always)]
 pub fn encode(out: &mut Vec<u8>, code: u16, body: &[u8]) -> Result<(), BodyTooLong> {
-    let length = frame_length(body.len())?;
+    encode_within(u16::MAX, out, code, body)
+}
+
+/// The same with frames of at most so many bytes.
+#[expect(clippy::inline_always, reason = "measured, as `encode`")]
+#[inline(always)]
+pub(crate) fn encode_within(
+    frame_bytes_max: u16,
+    out: &mut Vec<u8>,
+    code: u16,
+    body: &[u8],
+) -> Result<(), BodyTooLong> {
+    let frame_bytes = HEADER_BYTES + body.len();
+    if frame_bytes > usize::from(frame_bytes_max) {
+        return Err(BodyTooLong {
+            body_bytes: body.len(),
+        });
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "just compared with a u16")]
+    let length = frame_bytes as u16;
     let header = Header {
         length,
         code,
         checksum: checksum(body),
     };
-    out.reserve(HEADER_BYTES + body.len());
+    // Room for both at once would be looked for first, and each would be looked at again.
     out.extend_from_slice(&header.to_bytes());
     out.extend_from_slice(body);
     Ok(())

@@ -27,6 +27,7 @@ pub mod messages;
 mod secret;
 
 pub use decoder::{Decoded, Decoder, Frames, decode};
+pub(crate) use encoder::encode_within;
 pub use encoder::{BodyTooLong, BodyWriter, encode, encode_with};
 pub use errors::{Reason, encode_error};
 pub use field::{BodyReader, Counted, Field, FieldProblem, Padded, Text, Zeros};

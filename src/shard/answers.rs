@@ -1,6 +1,5 @@
 //! Answers on their way into a connection's send queue, and which of them end it.
 
-use std::hint::cold_path;
 use std::net::SocketAddr;
 
 use crate::handler::panic::Panicked;
@@ -23,21 +22,15 @@ pub(super) struct Answers<'a> {
 const ERROR_BYTES: usize = HEADER_BYTES + 4;
 
 impl Answers<'_> {
-    /// A synchronous handler has answered the request of this exchange: has written its reply, or
-    /// returned what there is to be said in place of what it may have written from `reply_start` on.
-    /// Gives the cause if that ends the connection.
-    #[inline]
-    pub(super) fn answered(
+    /// A synchronous handler has not written its reply to the request of this exchange, but returned
+    /// what there is to be said in place of what it may have written from `reply_start` on. Gives the
+    /// cause if that ends the connection.
+    #[inline(never)]
+    pub(super) fn returned(
         &mut self,
-        is_written: bool,
         exchange: &mut Exchange,
         reply_start: usize,
     ) -> Option<CloseCause> {
-        if is_written {
-            self.counters.frames_sent += 1;
-            return None;
-        }
-        cold_path();
         exchange.out.truncate(reply_start);
         let reply = exchange.returned.take()?;
         self.reply(&mut exchange.out, exchange.code, reply)

@@ -53,7 +53,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
         let mut exchange = Exchange {
             connection: id,
             code: 0,
-            frame_bytes_max,
+            frame_bytes_max: u16::try_from(frame_bytes_max).unwrap_or(u16::MAX),
             out: connection.outbound.take_queue(&mut self.spare),
             returned: None,
         };
@@ -81,6 +81,8 @@ impl<I: Io, S: 'static> Shard<I, S> {
             let (pulse, recorder) = (&*self.pulse, &mut self.recorder);
             pulse.serve(id);
             let mut latest_code = NO_CODE;
+            // Looked up once for each run of one code.
+            let mut latest_handler = None;
             let mut frames = connection.decoder.frames(slice, frame_bytes_max);
             // Where most frames are: a slice by itself stays in registers.
             let mut rest = frames.rest_of_slice();
@@ -130,19 +132,30 @@ impl<I: Io, S: 'static> Shard<I, S> {
                     latest_code = frame.code.into();
                     pulse.handle(frame.code);
                     recorder.begin(frame.code);
+                    latest_handler = router.get(frame.code);
                 }
                 reply_start = exchange.out.len();
                 frames_taken.set(taken);
-                let end = match router.get(frame.code) {
+                let end = match latest_handler {
                     Some(Handler::Sync(handler)) => {
                         let is_written = handler(state, &mut exchange, frame.body);
-                        answers.answered(is_written, &mut exchange, reply_start)
+                        if is_written {
+                            answers.counters.frames_sent += 1;
+                            recorder.handled();
+                            continue;
+                        }
+                        cold_path();
+                        answers.returned(&mut exchange, reply_start)
                     }
                     Some(Handler::Secret(handler)) => {
                         cold_path();
                         has_secrets.set(true);
-                        let is_written = handler(state, &mut exchange, frame.body);
-                        answers.answered(is_written, &mut exchange, reply_start)
+                        if handler(state, &mut exchange, frame.body) {
+                            answers.counters.frames_sent += 1;
+                            None
+                        } else {
+                            answers.returned(&mut exchange, reply_start)
+                        }
                     }
                     Some(Handler::Async(_)) if self.handlers >= answers.settings.handlers_max => {
                         cold_path();
