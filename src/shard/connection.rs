@@ -306,15 +306,19 @@ impl<Socket> Connection<Socket> {
         }
     }
 
-    /// Whether it is open and receives again and again, as it mostly does, and should: neither its
-    /// phase nor its receiving changes.
+    /// Whether it is open and receives again and again, as it mostly does, in the way that it should:
+    /// neither its phase nor its receiving changes.
     #[inline]
     pub(super) fn is_flowing(&self, bulk_bytes: usize) -> bool {
         self.phase == Phase::Open
-            && self.receive == Receiving::As(Reception::Again)
             && self.wants_bytes()
-            && self.inflow.is_small()
-            && self.outbound.bytes() < bulk_bytes
+            && match self.receive {
+                Receiving::As(Reception::Again) => {
+                    self.inflow.is_small() && self.outbound.bytes() < bulk_bytes
+                }
+                Receiving::As(Reception::Large) => self.inflow.reception() == Reception::Large,
+                _ => false,
+            }
     }
 
     /// Whether an operation on the socket is still to complete.

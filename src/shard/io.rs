@@ -29,6 +29,14 @@ pub trait Io {
     /// Starts an operation.
     fn submit(&mut self, operation: Operation<'_, Self::Socket>);
 
+    /// Starts [`Operation::Send`] of all of these bytes, which are taken out of where they are. That is
+    /// how all but a few sends are asked for; by the operation, the bytes would be moved about.
+    #[inline]
+    fn send_all_of(&mut self, bytes: &mut Vec<u8>, id: ConnectionId, socket: &Self::Socket) {
+        let buffer = SendBuffer::of(bytes);
+        self.submit(Operation::Send { id, socket, buffer });
+    }
+
     /// Whether messages for other shards wait because they were told faster than they listen. The
     /// shard then accepts nothing that would make more of them.
     fn is_congested(&self) -> bool;
@@ -350,6 +358,15 @@ impl fmt::Debug for Outgoing {
 }
 
 impl SendBuffer {
+    /// All of these bytes, which are taken out of where they are.
+    #[inline]
+    pub(super) fn of(bytes: &mut Vec<u8>) -> SendBuffer {
+        SendBuffer {
+            bytes: Outgoing::Own(std::mem::take(bytes)),
+            sent: 0,
+        }
+    }
+
     /// What is still to be sent.
     pub fn remaining(&self) -> &[u8] {
         &self.bytes.bytes()[self.sent..]

@@ -521,7 +521,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
     /// is done with.
     #[inline]
     fn settle(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.get_mut(id) else {
+        let Some(mut connection) = self.connections.get_mut(id) else {
             return;
         };
         if !connection.is_flowing(self.settings.bulk_bytes) {
@@ -530,10 +530,11 @@ impl<I: Io, S: 'static> Shard<I, S> {
                 return;
             }
             self.settle_receive(id);
+            let Some(settled) = self.connections.get_mut(id) else {
+                return;
+            };
+            connection = settled;
         }
-        let Some(connection) = self.connections.get_mut(id) else {
-            return;
-        };
         if connection.outbound.is_ready() && !connection.listed {
             connection.listed = true;
             // The peer has taken all that came before: its time to take this begins.
@@ -632,12 +633,8 @@ impl<I: Io, S: 'static> Shard<I, S> {
                 self.start_send_of_parts(id);
                 continue;
             }
-            let buffer = connection.outbound.start_send();
-            self.io.submit(Operation::Send {
-                id,
-                socket: &connection.socket,
-                buffer,
-            });
+            let bytes = connection.outbound.start_send();
+            self.io.send_all_of(bytes, id, &connection.socket);
         }
         self.sending.clear();
     }

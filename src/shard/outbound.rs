@@ -146,20 +146,16 @@ impl Outbound {
         self.parts.is_some()
     }
 
-    /// Everything that is queued, to be sent now; call it where [`Outbound::is_ready`] and there are
-    /// no parts.
+    /// Everything that is queued, to be taken out of there and sent now; call it where
+    /// [`Outbound::is_ready`] and there are no parts.
     #[inline]
-    pub(super) fn start_send(&mut self) -> SendBuffer {
+    pub(super) fn start_send(&mut self) -> &mut Vec<u8> {
         debug_assert!(self.is_ready() && !self.has_parts());
         self.is_sending = true;
-        let bytes = std::mem::take(&mut self.queued);
-        self.ahead_bytes = bytes.len();
-        self.ahead_memory_bytes = bytes.capacity();
+        self.ahead_bytes = self.queued.len();
+        self.ahead_memory_bytes = self.queued.capacity();
         self.marks.start_send();
-        SendBuffer {
-            bytes: Outgoing::Own(bytes),
-            sent: 0,
-        }
+        &mut self.queued
     }
 
     /// The first parts of what is queued, to be sent now; call it where [`Outbound::is_ready`] and
@@ -172,7 +168,7 @@ impl Outbound {
                 self.is_sending = true;
                 SendBuffer { bytes, sent: 0 }
             }
-            None => self.start_send(),
+            None => SendBuffer::of(self.start_send()),
         }
     }
 
@@ -340,7 +336,7 @@ mod tests {
         if outbound.has_parts() {
             outbound.start_send_of_parts(spare)
         } else {
-            outbound.start_send()
+            SendBuffer::of(outbound.start_send())
         }
     }
 

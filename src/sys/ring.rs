@@ -253,11 +253,6 @@ impl Ring {
     }
 
     /// Sends the bytes from `offset` on. The number that comes back is for [`Ring::cancel_send`].
-    #[expect(
-        clippy::inline_always,
-        reason = "measured: bytes that need not be handed over in memory"
-    )]
-    #[inline(always)]
     pub(crate) fn send(
         &mut self,
         token: Token,
@@ -265,15 +260,43 @@ impl Ring {
         bytes: impl Into<SendBytes>,
         offset: usize,
     ) -> u32 {
-        let (fd, flags) = self.target(socket);
+        let target = self.target(socket);
         let (number, sending) = self.sends.add(Sending {
             token,
             bytes: bytes.into(),
             offset,
         });
         let rest = &sending.bytes.bytes()[offset..];
-        let len = u32::try_from(rest.len()).unwrap_or(u32::MAX);
-        let address = rest.as_ptr();
+        let (address, len) = (rest.as_ptr(), rest.len());
+        self.push_send(number, target, address, len)
+    }
+
+    /// Sends all of these bytes, which are taken out of where they are. Otherwise as [`Ring::send`].
+    #[expect(clippy::inline_always, reason = "measured")]
+    #[inline(always)]
+    pub(crate) fn send_all_of(
+        &mut self,
+        bytes: &mut Vec<u8>,
+        token: Token,
+        socket: &Socket,
+    ) -> u32 {
+        let target = self.target(socket);
+        // They stay there while the vector that owns them moves.
+        let (address, len) = (bytes.as_ptr(), bytes.len());
+        let (number, _) = self.sends.add_all_of(bytes, token);
+        self.push_send(number, target, address, len)
+    }
+
+    /// Queues the send with this number, of what is at `address` as long as it is kept.
+    #[inline]
+    fn push_send(
+        &mut self,
+        number: usize,
+        (fd, flags): (Fd, Flags),
+        address: *const u8,
+        len: usize,
+    ) -> u32 {
+        let len = u32::try_from(len).unwrap_or(u32::MAX);
         let user_data = Kind::Send.user_data(number as u64);
         self.in_flight += 1;
         self.push_made(|| {

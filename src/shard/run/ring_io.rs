@@ -34,6 +34,12 @@ const _: () = assert!(BULK_BYTES == BUFFER_BYTES as usize);
 /// Shares of the handlers' task queue; the shard itself has glommio's 1,000.
 const HANDLER_SHARES: usize = 500;
 
+/// A completion that is not of the ring.
+enum Other {
+    Handled(ConnectionId, HandlerOutcome),
+    Told(Message<Socket>),
+}
+
 /// [`Io`] over the ring for the sockets, and over glommio for the handlers.
 pub(crate) struct RingIo {
     shard: u16,
@@ -52,7 +58,7 @@ pub(crate) struct RingIo {
     /// Messages of other shards are left where they are.
     holds_messages: bool,
     /// What was reaped and is not of the ring.
-    reaped: VecDeque<Completion<Socket, Received>>,
+    reaped: VecDeque<Other>,
 }
 
 impl RingIo {
@@ -181,27 +187,23 @@ impl RingIo {
         for (slot, id, outcome) in self.finished.take() {
             self.tasks[slot] = None;
             self.free_tasks.push(slot);
-            self.reaped.push_back(Completion::Handled { id, outcome });
+            self.reaped.push_back(Other::Handled(id, outcome));
         }
     }
 }
 
 impl RingIo {
-    #[expect(clippy::inline_always, reason = "measured, as `submit`")]
-    #[inline(always)]
     fn send(&mut self, id: ConnectionId, socket: &Socket, buffer: SendBuffer) {
-        // One by one: what may be either is made in memory.
-        let number = match buffer.bytes {
-            Outgoing::Own(bytes) => {
-                let bytes = SendBytes::Own(bytes);
-                self.ring.send(token_of(id), socket, bytes, buffer.sent)
-            }
-            Outgoing::Shared(bytes) => {
-                cold_path();
-                let bytes = SendBytes::Shared(bytes);
-                self.ring.send(token_of(id), socket, bytes, buffer.sent)
-            }
+        let bytes = match buffer.bytes {
+            Outgoing::Own(bytes) => SendBytes::Own(bytes),
+            Outgoing::Shared(bytes) => SendBytes::Shared(bytes),
         };
+        let number = self.ring.send(token_of(id), socket, bytes, buffer.sent);
+        self.note_send(id, number);
+    }
+
+    #[inline]
+    fn note_send(&mut self, id: ConnectionId, number: u32) {
         let slot = id.slot as usize;
         if self.sends.len() <= slot {
             cold_path();
@@ -210,9 +212,37 @@ impl RingIo {
         self.sends[slot] = number;
     }
 
-    /// Starts an operation that not every message takes.
+    #[inline]
+    fn reap_mesh(&mut self, max: usize) {
+        if self.holds_messages || !self.mesh.has_mail() {
+            return;
+        }
+        let (ring, reaped) = (&mut self.ring, &mut self.reaped);
+        self.mesh.receive(max, |_from, message| {
+            let message = message.with_socket(|fd| ring.adopt(fd));
+            reaped.push_back(Other::Told(message));
+        });
+    }
+}
+
+/// A connection that was accepted. Where even its peer's address can't be told, it is broken.
+#[cold]
+fn arrival(socket: Socket) -> Result<Arrival<Socket>, Failure> {
+    match socket.peer() {
+        Ok(peer) => Ok(Arrival::new(socket, peer)),
+        Err(error) => Err(Failure::Broken(io::Error::new(
+            io::ErrorKind::ConnectionAborted,
+            error,
+        ))),
+    }
+}
+
+impl Io for RingIo {
+    type Socket = Socket;
+    type Received = Received;
+
     #[inline(never)]
-    fn submit_other(&mut self, operation: Operation<'_, Socket>) {
+    fn submit(&mut self, operation: Operation<'_, Socket>) {
         match operation {
             Operation::Send { id, socket, buffer } => self.send(id, socket, buffer),
             Operation::Receive { id, socket, how } => {
@@ -249,46 +279,11 @@ impl RingIo {
         }
     }
 
-    #[inline]
-    fn reap_mesh(&mut self, max: usize) {
-        if self.holds_messages || !self.mesh.has_mail() {
-            return;
-        }
-        let (ring, reaped) = (&mut self.ring, &mut self.reaped);
-        self.mesh.receive(max, |_from, message| {
-            let message = message.with_socket(|fd| ring.adopt(fd));
-            reaped.push_back(Completion::Told { message });
-        });
-    }
-}
-
-/// A connection that was accepted. Where even its peer's address can't be told, it is broken.
-#[cold]
-fn arrival(socket: Socket) -> Result<Arrival<Socket>, Failure> {
-    match socket.peer() {
-        Ok(peer) => Ok(Arrival::new(socket, peer)),
-        Err(error) => Err(Failure::Broken(io::Error::new(
-            io::ErrorKind::ConnectionAborted,
-            error,
-        ))),
-    }
-}
-
-impl Io for RingIo {
-    type Socket = Socket;
-    type Received = Received;
-
-    #[expect(
-        clippy::inline_always,
-        reason = "measured: an operation that is not made in memory"
-    )]
+    #[expect(clippy::inline_always, reason = "measured")]
     #[inline(always)]
-    fn submit(&mut self, operation: Operation<'_, Socket>) {
-        if let Operation::Send { id, socket, buffer } = operation {
-            self.send(id, socket, buffer);
-        } else {
-            self.submit_other(operation);
-        }
+    fn send_all_of(&mut self, bytes: &mut Vec<u8>, id: ConnectionId, socket: &Socket) {
+        let number = self.ring.send_all_of(bytes, token_of(id), socket);
+        self.note_send(id, number);
     }
 
     fn is_congested(&self) -> bool {
@@ -327,7 +322,10 @@ impl Io for RingIo {
     fn completion(&mut self) -> Option<Completion<Socket, Received>> {
         if !self.reaped.is_empty() {
             cold_path();
-            return self.reaped.pop_front();
+            return match self.reaped.pop_front()? {
+                Other::Handled(id, outcome) => Some(Completion::Handled { id, outcome }),
+                Other::Told(message) => Some(Completion::Told { message }),
+            };
         }
         match self.ring.reap_next() {
             Some(Event::Received {

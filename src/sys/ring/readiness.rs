@@ -27,7 +27,7 @@ use super::reaping::Event;
 use super::sockets::{OpenSocket, Socket};
 use super::user_data::{Kind, Token};
 use super::{POLL_IN, Ring};
-use crate::sys::buffers::NEAR_BYTES;
+use crate::sys::buffers::{NEAR_BYTES, Received};
 
 /// Bits of a poll's result that say that the stream has ended, or is broken: what else is to be
 /// received is not told any more.
@@ -60,6 +60,25 @@ struct Reader {
     /// It is in the list of those to receive from again.
     listed: bool,
     cancelled: bool,
+}
+
+/// What came of reading one, as [`Event::Received`] has it. Where an event is made by a function that
+/// is called, all of them are made in memory, also those that no such function has to do with.
+pub(super) struct Reading {
+    number: u64,
+    result: io::Result<Received>,
+    more: bool,
+}
+
+impl From<Reading> for Event {
+    #[inline]
+    fn from(reading: Reading) -> Event {
+        Event::Received {
+            token: Token(reading.number),
+            result: reading.result,
+            more: reading.more,
+        }
+    }
 }
 
 impl Readiness {
@@ -173,7 +192,7 @@ impl Ring {
         number: u64,
         result: io::Result<u32>,
         more: bool,
-    ) -> Option<Event> {
+    ) -> Option<Reading> {
         let reader = self.readiness.readers.get_mut(&number)?;
         match result {
             Ok(_) if reader.cancelled && more => None,
@@ -199,14 +218,22 @@ impl Ring {
 
     /// The next of those that are received from again.
     #[inline]
-    pub(super) fn receive_again(&mut self) -> Option<Event> {
+    pub(super) fn receive_again(&mut self) -> Option<Reading> {
+        if self.readiness.due == 0 {
+            return None;
+        }
+        self.receive_due()
+    }
+
+    #[inline(never)]
+    fn receive_due(&mut self) -> Option<Reading> {
         while self.readiness.due > 0 {
             self.readiness.due -= 1;
             let number = self.readiness.again.pop_front()?;
             if let Some(reader) = self.readiness.readers.get_mut(&number) {
                 reader.listed = false;
-                if let Some(event) = self.receive_ready(number) {
-                    return Some(event);
+                if let Some(reading) = self.receive_ready(number) {
+                    return Some(reading);
                 }
             }
         }
@@ -214,7 +241,7 @@ impl Ring {
     }
 
     /// Receives what is there, if anything is.
-    fn receive_ready(&mut self, number: u64) -> Option<Event> {
+    fn receive_ready(&mut self, number: u64) -> Option<Reading> {
         let reader = self.readiness.readers.get(&number)?;
         if reader.cancelled {
             return None;
@@ -242,8 +269,8 @@ impl Ring {
         if !more {
             self.end_reader(number);
         }
-        Some(Event::Received {
-            token: Token(number),
+        Some(Reading {
+            number,
             result: received,
             more,
         })
@@ -261,9 +288,9 @@ fn is_at_urgent_byte(fd: BorrowedFd<'_>) -> bool {
     at_mark.is_ok_and(|at_mark| at_mark != 0)
 }
 
-fn last(number: u64, error: io::Error) -> Event {
-    Event::Received {
-        token: Token(number),
+fn last(number: u64, error: io::Error) -> Reading {
+    Reading {
+        number,
         result: Err(error),
         more: false,
     }

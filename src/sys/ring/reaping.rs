@@ -50,7 +50,7 @@ impl Ring {
     pub(crate) fn reap_next(&mut self) -> Option<Event> {
         loop {
             let Some(left) = self.to_reap.checked_sub(1) else {
-                return self.receive_again();
+                return self.receive_again().map(Event::from);
             };
             self.to_reap = left;
             let completion = self.uring.completion().next()?;
@@ -92,11 +92,15 @@ impl Ring {
                     // SAFETY: a successful accept's result is a new descriptor that nobody owns.
                     let fd = outcome(&completion)
                         .map(|fd| unsafe { OwnedFd::from_raw_fd(fd.cast_signed()) });
-                    return Some(self.accepted(number, fd, more));
+                    return Some(Event::Accepted {
+                        listener: usize::try_from(number).unwrap_or(usize::MAX),
+                        result: self.accepted(fd),
+                        more,
+                    });
                 }
                 Kind::Ready => {
-                    if let Some(event) = self.ready(number, outcome(&completion), more) {
-                        return Some(event);
+                    if let Some(reading) = self.ready(number, outcome(&completion), more) {
+                        return Some(reading.into());
                     }
                 }
                 Kind::Watch => self.rung(&outcome(&completion), more),
@@ -115,12 +119,8 @@ impl Ring {
     }
 
     #[cold]
-    fn accepted(&mut self, listener: u64, result: io::Result<OwnedFd>, more: bool) -> Event {
-        Event::Accepted {
-            listener: usize::try_from(listener).unwrap_or(usize::MAX),
-            result: result.map(|fd| self.adopt(fd)),
-            more,
-        }
+    fn accepted(&mut self, result: io::Result<OwnedFd>) -> io::Result<Socket> {
+        result.map(|fd| self.adopt(fd))
     }
 
     /// The doorbell was rung, or is watched no more.

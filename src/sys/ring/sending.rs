@@ -1,6 +1,7 @@
 //! What is being sent: bytes that the ring keeps until the kernel has taken them.
 
 use std::fmt;
+use std::hint::cold_path;
 use std::rc::Rc;
 
 use super::user_data::Token;
@@ -68,17 +69,34 @@ pub(super) struct Sends {
 
 impl Sends {
     /// Keeps one until it is taken. Gives it a number, which another may get after that.
-    #[expect(
-        clippy::inline_always,
-        reason = "measured: what is made where it is kept need not be copied there"
-    )]
-    #[inline(always)]
+    #[inline]
     pub(super) fn add(&mut self, sending: Sending) -> (usize, &Sending) {
-        let number = self.free.pop().unwrap_or_else(|| {
+        let number = self.free_number();
+        (number, self.by_number[number].insert(sending))
+    }
+
+    /// The same for all of these bytes, which are taken out of where they are. They are moved once,
+    /// at the end: what owns them while something may still fail has them in memory.
+    #[expect(clippy::inline_always, reason = "measured")]
+    #[inline(always)]
+    pub(super) fn add_all_of(&mut self, bytes: &mut Vec<u8>, token: Token) -> (usize, &Sending) {
+        let number = self.free_number();
+        let place = &mut self.by_number[number];
+        let sending = place.insert(Sending {
+            token,
+            bytes: SendBytes::Own(std::mem::take(bytes)),
+            offset: 0,
+        });
+        (number, sending)
+    }
+
+    #[inline]
+    fn free_number(&mut self) -> usize {
+        self.free.pop().unwrap_or_else(|| {
+            cold_path();
             self.by_number.push(None);
             self.by_number.len() - 1
-        });
-        (number, self.by_number[number].insert(sending))
+        })
     }
 
     /// Gives one back, if that number is in flight.
