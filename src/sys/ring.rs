@@ -283,7 +283,7 @@ impl Ring {
         let target = self.target(socket);
         // They stay there while the vector that owns them moves.
         let (address, len) = (bytes.as_ptr(), bytes.len());
-        let (number, _) = self.sends.add_all_of(bytes, token);
+        let number = self.sends.add_all_of(bytes, token);
         self.push_send(number, target, address, len)
     }
 

@@ -341,9 +341,9 @@ impl<F: FnMut(Part, u64)> Worker<'_, F> {
         lane.turn(
             now_ns,
             || spare.pop().unwrap_or_default(),
-            |index, bytes| {
+            |index, mut bytes| {
                 if let Some(socket) = &sockets[index] {
-                    ring.send(token(index), socket, bytes, 0);
+                    ring.send_all_of(&mut bytes, token(index), socket);
                 }
             },
         );

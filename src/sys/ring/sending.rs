@@ -75,19 +75,21 @@ impl Sends {
         (number, self.by_number[number].insert(sending))
     }
 
-    /// The same for all of these bytes, which are taken out of where they are. They are moved once,
-    /// at the end: what owns them while something may still fail has them in memory.
+    /// The same for all of these bytes, which are taken out of where they are.
+    //
+    // As the last thing, when nothing can fail any more: an owner that might have to be dropped is kept
+    // in memory, and copied from there.
     #[expect(clippy::inline_always, reason = "measured")]
     #[inline(always)]
-    pub(super) fn add_all_of(&mut self, bytes: &mut Vec<u8>, token: Token) -> (usize, &Sending) {
+    pub(super) fn add_all_of(&mut self, bytes: &mut Vec<u8>, token: Token) -> usize {
         let number = self.free_number();
         let place = &mut self.by_number[number];
-        let sending = place.insert(Sending {
+        *place = Some(Sending {
             token,
             bytes: SendBytes::Own(std::mem::take(bytes)),
             offset: 0,
         });
-        (number, sending)
+        number
     }
 
     #[inline]

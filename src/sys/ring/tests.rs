@@ -79,6 +79,21 @@ fn bytes_come_and_go_and_the_stream_ends() {
     client.read_exact(&mut reply).unwrap();
     assert_eq!(reply, *b"reply");
 
+    let mut all = b"whole".to_vec();
+    ring.send_all_of(&mut all, TOKEN, &socket);
+    assert!(all.is_empty());
+    match next(&mut ring) {
+        Event::Sent {
+            token: TOKEN,
+            bytes,
+            offset: 0,
+            result: Ok(5),
+        } => assert_eq!(bytes.bytes(), b"whole"),
+        other => panic!("not sent: {other:?}"),
+    }
+    client.read_exact(&mut reply).unwrap();
+    assert_eq!(reply, *b"whole");
+
     client.shutdown(Shutdown::Write).unwrap();
     assert!(received(next(&mut ring)).is_empty());
     socket.shutdown_send();
