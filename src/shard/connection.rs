@@ -307,7 +307,7 @@ impl<Socket> Connection<Socket> {
     }
 
     /// Whether it is open and receives again and again, as it mostly does, in the way that it should:
-    /// neither its phase nor its receiving changes.
+    /// neither its phase nor its receiving changes, and nothing is sent before the turn ends.
     #[inline]
     pub(super) fn is_flowing(&self, bulk_bytes: usize) -> bool {
         self.phase == Phase::Open
@@ -316,9 +316,30 @@ impl<Socket> Connection<Socket> {
                 Receiving::As(Reception::Again) => {
                     self.inflow.is_small() && self.outbound.bytes() < bulk_bytes
                 }
-                Receiving::As(Reception::Large) => self.inflow.reception() == Reception::Large,
+                Receiving::As(Reception::Large) => self.is_flowing_large(bulk_bytes),
                 _ => false,
             }
+    }
+
+    /// Not in the way of small messages.
+    #[inline(never)]
+    fn is_flowing_large(&self, bulk_bytes: usize) -> bool {
+        self.inflow.reception() == Reception::Large && !self.has_much(bulk_bytes)
+    }
+
+    /// Whether it is to send much of its own, and nothing else is due when that is taken.
+    pub(super) fn may_send_at_once(&self, bulk_bytes: usize) -> bool {
+        self.phase == Phase::Open
+            && self.wants_bytes()
+            && self.receive == Receiving::As(Reception::Large)
+            && self.has_much(bulk_bytes)
+            && !self.outbound.has_parts()
+            && !self.listed
+    }
+
+    /// Whether there is as much to be sent now as fills a receive buffer.
+    fn has_much(&self, bulk_bytes: usize) -> bool {
+        self.outbound.bytes() >= bulk_bytes && self.outbound.is_ready()
     }
 
     /// Whether an operation on the socket is still to complete.

@@ -37,6 +37,13 @@ pub trait Io {
         self.submit(Operation::Send { id, socket, buffer });
     }
 
+    /// Has as many of these bytes sent as can be at once, and gives back how many: fewer than all where
+    /// there is no room for more, or the connection is broken, or the world does not do that. The rest
+    /// is for [`Operation::Send`], which also tells what is wrong. No send is in flight there.
+    fn send_at_once(&mut self, _bytes: &[u8], _socket: &Self::Socket) -> usize {
+        0
+    }
+
     /// Whether messages for other shards wait because they were told faster than they listen. The
     /// shard then accepts nothing that would make more of them.
     fn is_congested(&self) -> bool;

@@ -9,8 +9,9 @@
 //! bounded number) and handle each, go on with the connections that had their share of the last turn
 //! and with those that are to be brought in line with other settings, see to the timers that have
 //! lapsed, carry out what handlers have asked for meanwhile, then start one send for every connection
-//! that has something to send and none in flight. Nothing recurses: what there is when the turn begins
-//! is handled one by one, and what comes of that is the next turn's.
+//! that has something to send and none in flight. Much may be sent before that; see `sending`. Nothing
+//! recurses: what there is when the turn begins is handled one by one, and what comes of that is the
+//! next turn's.
 
 mod addresses;
 mod admission;
@@ -36,6 +37,7 @@ mod recorder;
 mod reload;
 mod rest;
 pub(crate) mod run;
+mod sending;
 mod settings;
 mod share;
 mod slab;
@@ -61,6 +63,7 @@ use self::answers::Answers;
 use self::connection::{Connection, Phase, Receiving};
 use self::errands::Lanes;
 use self::ledger::Ledger;
+use self::marks::Mark;
 use self::outbound::SpareBuffers;
 use self::recorder::Recorder;
 use self::reload::Widest;
@@ -119,6 +122,8 @@ pub struct Shard<I: Io, S> {
     lanes: Lanes<I::Socket>,
     /// The connections that have something to send.
     sending: Vec<ConnectionId>,
+    /// Whose replies were taken in this very turn, and which.
+    sent_at_once: Vec<(ConnectionId, Mark)>,
     /// The connections that had their share of the turn and have frames left.
     deferred: Vec<ConnectionId>,
     spare: SpareBuffers,
@@ -212,6 +217,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
             accepts_everywhere: false,
             handlers: 0,
             sending: Vec::new(),
+            sent_at_once: Vec::new(),
             deferred: Vec::new(),
             spare: SpareBuffers::default(),
             timers: Wheel::with_room(settings.connections_max),
@@ -243,6 +249,9 @@ impl<I: Io, S: 'static> Shard<I, S> {
         self.share = self.share.of_next_turn(&self.settings);
         self.pulse.begin_turn();
         self.recorder.begin_turn(now_us);
+        if !self.sent_at_once.is_empty() {
+            self.record_sent_at_once(now_us);
+        }
         let deferred = std::mem::take(&mut self.deferred);
         self.io.hold_messages(self.lanes.are_full());
         self.io.reap(COMPLETIONS_PER_TURN);
@@ -394,59 +403,6 @@ impl<I: Io, S: 'static> Shard<I, S> {
         }
     }
 
-    #[inline]
-    fn sent(&mut self, id: ConnectionId, buffer: SendBuffer, result: Result<usize, Failure>) {
-        let Some(connection) = self.connections.get_mut(id) else {
-            cold_path();
-            self.counters.stale_completions += 1;
-            return;
-        };
-        // Nothing taken is a failure, too: a send is never of nothing.
-        let taken_bytes = result.unwrap_or(0);
-        if taken_bytes == 0 {
-            cold_path();
-            connection.outbound.end_send(buffer, &mut self.spare);
-            self.close(id, CloseCause::Reset);
-            return self.settle(id);
-        }
-        self.counters.sent_bytes += taken_bytes as u64;
-        connection.traffic.sent_bytes += taken_bytes as u64;
-        connection.progress_at_us = self.now_us;
-        if let Some(rest) = connection
-            .outbound
-            .sent(buffer, taken_bytes, &mut self.spare)
-        {
-            self.send_rest(id, rest);
-            return self.go_on(id);
-        }
-        let slowest_us = &mut connection.traffic.slowest_us;
-        connection.outbound.end_marks(&mut self.spare, |mark| {
-            *slowest_us = (*slowest_us).max(self.recorder.sent(mark));
-        });
-        if connection.paused || connection.decoder.held_bytes() > 0 {
-            return self.go_on(id);
-        }
-        self.settle(id);
-    }
-
-    /// A send was short.
-    #[cold]
-    fn send_rest(&mut self, id: ConnectionId, rest: SendBuffer) {
-        self.counters.short_sends += 1;
-        let Some(connection) = self.connections.get_mut(id) else {
-            return;
-        };
-        if let Phase::Closing(_) = connection.phase {
-            connection.outbound.end_send(rest, &mut self.spare);
-        } else {
-            self.io.submit(Operation::Send {
-                id,
-                socket: &connection.socket,
-                buffer: rest,
-            });
-        }
-    }
-
     #[inline(never)]
     fn handled(&mut self, id: ConnectionId, outcome: HandlerOutcome) {
         self.handlers -= 1;
@@ -530,6 +486,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
                 return;
             }
             self.settle_receive(id);
+            self.send_much_at_once(id);
             let Some(settled) = self.connections.get_mut(id) else {
                 return;
             };
@@ -616,44 +573,6 @@ impl<I: Io, S: 'static> Shard<I, S> {
             connection.timer_at_us = at_us;
             self.timers.set(id.slot, at_us);
         }
-    }
-
-    fn start_sends(&mut self) {
-        for at in 0..self.sending.len() {
-            let id = self.sending[at];
-            let Some(connection) = self.connections.get_mut(id) else {
-                continue;
-            };
-            connection.listed = false;
-            if !connection.outbound.is_ready() {
-                continue;
-            }
-            self.counters.sends += 1;
-            if connection.outbound.has_parts() {
-                self.start_send_of_parts(id);
-                continue;
-            }
-            let bytes = connection.outbound.start_send();
-            self.io.send_all_of(bytes, id, &connection.socket);
-        }
-        self.sending.clear();
-    }
-
-    /// Not in the same place as the sends of what is a connection's own: a buffer that may be of the
-    /// one kind or the other is made in memory, and read from there.
-    #[cold]
-    fn start_send_of_parts(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.get_mut(id) else {
-            return;
-        };
-        let buffer = connection.outbound.start_send_of_parts(&mut self.spare);
-        let held_bytes = connection.memory_bytes();
-        self.ledger.charge(&mut connection.charge, held_bytes);
-        self.io.submit(Operation::Send {
-            id,
-            socket: &connection.socket,
-            buffer,
-        });
     }
 
     #[inline]

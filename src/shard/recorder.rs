@@ -35,7 +35,7 @@ pub(super) struct Recorder {
     touched: Vec<u16>,
     /// Those from before this turn, beside the latest.
     waited: Vec<Mark>,
-    /// Replies that were sent, as seen in this turn: the latest of one kind, not recorded yet.
+    /// Replies that were sent, as seen at one time: the latest of one kind, not recorded yet.
     sent: Mark,
     /// How long those took; what is longer than an hour is cut.
     sent_us: u32,
@@ -171,14 +171,14 @@ impl Recorder {
         *fresh += before.count;
     }
 
-    /// Replies were taken by the kernel, as is seen at the beginning of this turn. Gives how long
-    /// they took, in microseconds.
+    /// Replies were taken by the kernel, as is seen now: when this turn began or, for those that were
+    /// sent in it, has ended. Gives how long they took, in microseconds.
     #[inline]
-    pub(super) fn sent(&mut self, mark: Mark) -> u32 {
+    pub(super) fn sent(&mut self, mark: Mark, now_us: u64) -> u32 {
         if self.sent.kind != mark.kind {
             self.record_sent();
             self.sent.kind = mark.kind;
-            let us = mark.kind.took_us(self.turn_us);
+            let us = mark.kind.took_us(now_us);
             self.sent_us = u32::try_from(us).unwrap_or(u32::MAX);
         }
         self.sent.count += mark.count;
@@ -288,19 +288,21 @@ mod tests {
     }
 
     #[test]
-    fn replies_that_were_sent_are_seen_when_the_turn_begins() {
+    fn replies_that_were_sent_are_seen_when_the_turn_begins_or_ends() {
         let mut recorder = Recorder::new(Codes::new([1]));
         recorder.begin_turn(1_000);
-        let took_us = [400, 400, 900, 400].map(|since_us| {
-            recorder.sent(Mark {
-                kind: Kind::new(since_us, 1),
-                count: 2,
-            })
-        });
+        let sent = |recorder: &mut Recorder, since_us, now_us| {
+            let kind = Kind::new(since_us, 1);
+            recorder.sent(Mark { kind, count: 2 }, now_us)
+        };
+        let took_us = [400, 400, 900, 400].map(|since_us| sent(&mut recorder, since_us, 1_000));
         assert_eq!(took_us, [600, 600, 100, 600]);
+        recorder.end_turn(5_000);
+        assert_eq!(sent(&mut recorder, 400, 5_000), 4_600);
         recorder.end_turn(5_000);
         let latencies = recorder.exchange(Latencies::default());
         let sent = &latencies.get(1).unwrap().sent;
-        assert_eq!((sent.len(), sent.min(), sent.max()), (8, 100, 600));
+        assert_eq!((sent.len(), sent.min()), (10, 100));
+        assert_eq!(sent.count_between(4_590, 4_610), 2);
     }
 }

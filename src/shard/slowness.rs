@@ -65,6 +65,9 @@ impl<I: Io, S: 'static> Shard<I, S> {
     #[inline]
     pub fn end_turn(&mut self, now_us: u64) {
         self.recorder.end_turn(now_us);
+        if !self.sent_at_once.is_empty() {
+            self.record_sent_at_once(now_us);
+        }
         let took_us = now_us.saturating_sub(self.now_us);
         if self.settings.is_slow(took_us) {
             self.note_slow_turn(took_us);

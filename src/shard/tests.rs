@@ -15,6 +15,7 @@ mod draining;
 mod flooding;
 mod receiving;
 mod reloading;
+mod sending;
 
 /// Does nothing by itself; keeps what it was asked for.
 #[derive(Default)]
@@ -28,6 +29,9 @@ struct Still {
     asked: Vec<String>,
     wiped: Vec<Vec<u8>>,
     sends: Vec<SendBuffer>,
+    /// So many bytes of a send at once are taken; and how many were, of each.
+    at_once_max: usize,
+    at_once: Vec<usize>,
     /// What other shards are told, and which.
     told: Vec<(u16, Message<()>)>,
     somebody_waits: bool,
@@ -66,6 +70,12 @@ impl Io for Still {
             Operation::Tell { shard, message } => self.told.push((shard, message)),
             _ => {}
         }
+    }
+
+    fn send_at_once(&mut self, bytes: &[u8], (): &()) -> usize {
+        let taken_bytes = bytes.len().min(self.at_once_max);
+        self.at_once.push(taken_bytes);
+        taken_bytes
     }
 
     fn wipe(&mut self, received: Vec<u8>) {

@@ -132,7 +132,33 @@ impl FakeIo {
     }
 
     fn send(&mut self, id: ConnectionId, socket: &Socket, buffer: SendBuffer) {
-        let bytes = buffer.remaining().len();
+        self.judge_send(id, socket, buffer.remaining());
+        let link = &mut self.network.links[socket.0];
+        link.life.progress_us = self.network.now_us;
+        link.send = Some(Send {
+            buffer: Some(buffer),
+            taken_bytes: 0,
+            cancelled: false,
+        });
+    }
+
+    /// A send that is over when this returns, or goes on as another one, of what is left.
+    pub(crate) fn send_now(&mut self, socket: &Socket, bytes: &[u8]) -> usize {
+        let Some(id) = self.open(socket, "send at once").id else {
+            self.violations
+                .add(format_args!("a send at once, to nobody"));
+            return 0;
+        };
+        self.judge_send(id, socket, bytes);
+        let taken_bytes = self.take_now(socket.0, bytes);
+        self.network.sends_at_once += u64::from(taken_bytes > 0);
+        self.tell_sent(socket.0, taken_bytes, bytes.len());
+        taken_bytes
+    }
+
+    /// A send of these bytes begins.
+    fn judge_send(&mut self, id: ConnectionId, socket: &Socket, bytes: &[u8]) {
+        let (all, bytes) = (bytes, bytes.len());
         let (violations, turn) = (self.violations.clone(), self.network.turn);
         let link = self.open(socket, "send");
         if link.id != Some(id) {
@@ -155,17 +181,10 @@ impl FakeIo {
                 "{id}: {bytes} bytes are sent where {rest_bytes} are left over"
             )),
             Some(_) => {}
-            None => self.judge_words(id, socket, buffer.remaining()),
+            None => self.judge_words(id, socket, all),
         }
-        let now_us = self.network.now_us;
         let link = &mut self.network.links[socket.0];
-        link.life.progress_us = now_us;
-        let send = Send {
-            buffer: Some(buffer),
-            taken_bytes: 0,
-            cancelled: false,
-        };
-        if link.send.replace(send).is_some() {
+        if link.send.is_some() {
             violations.add(format_args!("{id}: a second send in flight"));
         }
         let settings = &self.settings;

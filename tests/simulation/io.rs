@@ -286,6 +286,17 @@ impl Io for FakeIo {
         self.carry_out(operation);
     }
 
+    fn send_at_once(&mut self, bytes: &[u8], socket: &Socket) -> usize {
+        let taken_bytes = self.send_now(socket, bytes);
+        self.network.note(|| {
+            format!(
+                "<- Send at once {socket:?}, {taken_bytes} of {}",
+                bytes.len()
+            )
+        });
+        taken_bytes
+    }
+
     fn is_congested(&self) -> bool {
         self.network.mesh.is_congested(self.shard)
     }

@@ -192,6 +192,22 @@ impl FakeIo {
             self.complete(Source::Send(index), Completion::Sent { id, buffer, result });
         }
     }
+
+    /// As much of these bytes as is taken without waiting.
+    pub(crate) fn take_now(&mut self, index: usize, bytes: &[u8]) -> usize {
+        let short = self.random.percent(self.faults.short_sends_percent);
+        let link = &self.network.links[index];
+        if link.broken {
+            return 0;
+        }
+        let mut taken_bytes = bytes.len().min(self.window_bytes(link));
+        if short && taken_bytes > 0 {
+            taken_bytes = self.random.between(0, taken_bytes - 1);
+        }
+        let link = &mut self.network.links[index];
+        link.taken.extend_from_slice(&bytes[..taken_bytes]);
+        taken_bytes
+    }
 }
 
 fn accept_is_busy(listener: &Listener) -> bool {

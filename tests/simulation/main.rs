@@ -65,6 +65,12 @@ const TRACE_LINES: usize = 40;
 #[test]
 fn calm_peers_get_every_reply_and_every_number_is_right() {
     let seen = run_class(Class::Calm, 400);
+    let at_once = seen.0.iter().map(|outcome| outcome.sends_at_once);
+    let at_once: u64 = at_once.sum();
+    assert!(
+        seen.0.is_empty() || at_once >= 10,
+        "sends at once: {at_once}"
+    );
     seen.has("short sends", |counters| counters.short_sends);
     seen.has("pauses", |counters| counters.receive_pauses);
     seen.has("empty pools", |counters| counters.buffers_exhausted);

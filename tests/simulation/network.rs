@@ -176,6 +176,8 @@ pub(crate) struct Network {
     pub(crate) trace: Option<Vec<String>>,
     pub(crate) now_us: u64,
     pub(crate) turn: u64,
+    /// Sends of which something was taken at once.
+    pub(crate) sends_at_once: u64,
 }
 
 impl Network {

@@ -57,6 +57,8 @@ pub(crate) struct Run {
 pub(crate) struct Outcome {
     pub(crate) counters: Vec<Counters>,
     pub(crate) turns: u64,
+    /// Sends of which something was taken at once.
+    pub(crate) sends_at_once: u64,
     /// Turns after which connections were left to be brought in line with other settings.
     pub(crate) unfinished_turns: u64,
     pub(crate) trace: Vec<String>,
@@ -154,6 +156,7 @@ impl Run {
                 .map(|shard| shard.counters().clone())
                 .collect(),
             turns: self.network.turn,
+            sends_at_once: self.network.sends_at_once,
             unfinished_turns: self.rules.iter().map(|rules| rules.unfinished_turns).sum(),
             trace: self.take_trace(),
         }

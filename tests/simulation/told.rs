@@ -76,14 +76,7 @@ impl FakeIo {
                 let link = &mut self.network.links[index];
                 link.send = None;
                 match result {
-                    Ok(bytes) => {
-                        let rest_bytes = buffer.remaining().len() - bytes;
-                        link.rest_bytes = Some(rest_bytes).filter(|rest_bytes| *rest_bytes > 0);
-                        link.life.progress_us = now_us;
-                        self.told.sent_bytes += *bytes as u64;
-                        self.told.short_sends += u64::from(rest_bytes > 0);
-                        self.state.flows.borrow_mut()[index].sent(turn, *bytes);
-                    }
+                    Ok(bytes) => self.tell_sent(index, *bytes, buffer.remaining().len()),
                     Err(Failure::Cancelled) => {}
                     Err(_) => link.broken_told = Some(turn),
                 }
@@ -106,6 +99,18 @@ impl FakeIo {
                 self.told.maybe_late_replies += u64::from(!is_late && may_be_slow);
             }
         }
+    }
+
+    /// So many bytes of a send of so many were taken.
+    pub(crate) fn tell_sent(&mut self, index: usize, taken_bytes: usize, all_bytes: usize) {
+        let link = &mut self.network.links[index];
+        let rest_bytes = all_bytes - taken_bytes;
+        link.rest_bytes = Some(rest_bytes).filter(|rest_bytes| *rest_bytes > 0);
+        link.life.progress_us = self.network.now_us;
+        self.told.sent_bytes += taken_bytes as u64;
+        self.told.short_sends += u64::from(taken_bytes > 0 && rest_bytes > 0);
+        let turn = self.network.turn;
+        self.state.flows.borrow_mut()[index].sent(turn, taken_bytes);
     }
 
     /// The shard goes by other settings from now on.

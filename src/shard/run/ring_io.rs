@@ -286,6 +286,10 @@ impl Io for RingIo {
         self.note_send(id, number);
     }
 
+    fn send_at_once(&mut self, bytes: &[u8], socket: &Socket) -> usize {
+        socket.send_at_once(bytes)
+    }
+
     fn is_congested(&self) -> bool {
         self.mesh.is_congested()
     }

@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
-use rustix::net::sockopt;
+use rustix::net::{SendFlags, sockopt};
 
 /// The largest table of registered files that the kernel makes.
 const REGISTERED_MAX: u32 = 1 << 20;
@@ -41,6 +41,17 @@ impl Socket {
         if let Some(OpenSocket { fd, .. }) = &self.open {
             let _ = rustix::net::shutdown(fd, rustix::net::Shutdown::Write);
         }
+    }
+
+    /// Sends as many of these bytes as can be at once, which is before all that is asked of the ring
+    /// and has not been submitted. Gives back how many: fewer, where there is no room, or the
+    /// connection is broken.
+    pub(crate) fn send_at_once(&self, bytes: &[u8]) -> usize {
+        let Some(OpenSocket { fd, .. }) = &self.open else {
+            return 0;
+        };
+        // What is wrong is told by whatever is asked of the socket next.
+        rustix::net::send(fd, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL).unwrap_or(0)
     }
 
     /// Whom it is connected to.
@@ -129,5 +140,40 @@ impl Slots {
     #[inline]
     pub(super) fn reuse_cleared(&mut self) {
         self.free.append(&mut self.clearing);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::super::tests::{connect, ring};
+
+    #[test]
+    fn what_is_sent_at_once_is_what_there_is_room_for_and_waits_for_nobody() {
+        let (mut ring, address) = ring();
+        let (mut client, socket) = connect(&mut ring, address);
+        let bytes: Vec<u8> = (0_u8..251).cycle().take(64 * 1024).collect();
+        let mut taken = Vec::new();
+        // Its peer reads nothing: there is room for so much and no more.
+        loop {
+            let taken_bytes = socket.send_at_once(&bytes);
+            taken.extend_from_slice(&bytes[..taken_bytes]);
+            if taken_bytes < bytes.len() {
+                break;
+            }
+        }
+        assert!(taken.len() >= bytes.len(), "{} bytes", taken.len());
+        let mut seen = vec![0; taken.len()];
+        client.read_exact(&mut seen).unwrap();
+        assert!(seen == taken);
+    }
+
+    #[test]
+    fn on_a_broken_connection_nothing_is_sent_at_once() {
+        let (mut ring, address) = ring();
+        let (_client, socket) = connect(&mut ring, address);
+        socket.shutdown_send();
+        assert_eq!(socket.send_at_once(b"too late"), 0);
     }
 }
