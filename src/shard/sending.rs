@@ -1,10 +1,10 @@
 //! What connections send: when a send begins, and what its completion brings.
 //!
-//! All that a turn has queued for a connection is sent together, at its end. But of much, the beginning
-//! has left the nearer caches by then, and so has the memory for the next one's. So what is large, of
-//! a peer that sends much at a time itself, is sent when it has been queued: 5% less CPU for frames of
-//! 8 and 16 KiB that come eight at a time. That takes a system call of its own, and for a single frame
-//! of 16 KiB gains nothing.
+//! All that a turn has queued for a connection is sent together, when the turn ends. But where that is
+//! much, its beginning has left the nearer caches by then, and so has the memory for the next one's. So
+//! as much as fills a receive buffer, for a peer that sends much at a time itself, is sent when it has
+//! been queued: 5% less CPU for frames of 8 and 16 KiB that come eight at a time. That takes a system
+//! call of its own, and for a single frame of 16 KiB gains nothing.
 
 use std::hint::cold_path;
 
@@ -15,6 +15,7 @@ use crate::handler::ConnectionId;
 use crate::metrics::CloseCause;
 
 impl<I: Io, S: 'static> Shard<I, S> {
+    /// Starts a send for each connection that is listed for one.
     pub(super) fn start_sends(&mut self) {
         for at in 0..self.sending.len() {
             let id = self.sending[at];
@@ -100,6 +101,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
         });
     }
 
+    /// A send has come back, with how much of it was taken.
     #[inline]
     pub(super) fn sent(
         &mut self,

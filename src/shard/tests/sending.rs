@@ -87,7 +87,7 @@ fn less_waits_for_the_end_of_the_turn() {
     assert_eq!(asked(&shard, "Send"), 1);
 }
 
-/// What is taken of it tells the peer nothing yet, so order is kept by that alone.
+/// Else the rest, or what comes next, would overtake.
 #[test]
 fn what_is_not_taken_at_once_is_sent_behind_that_and_before_the_next() {
     for taken_bytes in [0, 1, BULK_BYTES - 1] {
