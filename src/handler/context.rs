@@ -5,7 +5,9 @@ use std::fmt;
 use bytes::Bytes;
 
 use super::reply::Reply;
-use crate::protocol::{BodyTooLong, BodyWriter, HEADER_BYTES, encode_with, encode_within};
+use crate::protocol::{
+    BodyTooLong, BodyWriter, HEADER_BYTES, encode_unsealed, encode_with_unsealed,
+};
 
 /// Names one connection for as long as the server runs. When the connection is gone, its id is
 /// never given to another one, although its slot is.
@@ -51,7 +53,8 @@ pub(crate) struct Exchange {
     pub(crate) connection: ConnectionId,
     pub(crate) code: u16,
     pub(crate) frame_bytes_max: u16,
-    /// The connection's outbound buffer.
+    /// The connection's outbound buffer. Replies stand there without their checksums, unless they are
+    /// large: whoever runs the handlers seals them.
     pub(crate) out: Vec<u8>,
     /// What a synchronous handler has returned, unless its reply is written.
     pub(crate) returned: Option<Reply>,
@@ -85,7 +88,7 @@ impl Context<'_> {
     #[expect(clippy::inline_always, reason = "measured")]
     #[inline(always)]
     pub fn reply_as(self, code: u16, body: &[u8]) -> Reply {
-        match encode_within(self.0.frame_bytes_max, &mut self.0.out, code, body) {
+        match encode_unsealed(self.0.frame_bytes_max, &mut self.0.out, code, body) {
             Ok(()) => Reply::written(),
             Err(BodyTooLong { body_bytes }) => Reply::too_long(body_bytes),
         }
@@ -95,7 +98,7 @@ impl Context<'_> {
     #[inline]
     pub fn reply_with(self, code: u16, write: impl FnOnce(&mut BodyWriter<'_>)) -> Reply {
         let start = self.0.out.len();
-        match encode_with(&mut self.0.out, code, write) {
+        match encode_with_unsealed(&mut self.0.out, code, write) {
             Ok(()) => {
                 let frame_bytes = self.0.out.len() - start;
                 if frame_bytes <= usize::from(self.0.frame_bytes_max) {

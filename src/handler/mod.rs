@@ -41,6 +41,6 @@ pub(crate) use panic::{contain, take_contained};
 pub(crate) use reply::Content;
 pub use reply::Reply;
 pub use router::Router;
-pub(crate) use router::{Handler, read_figures};
+pub(crate) use router::{Handler, SyncHandler, read_figures};
 pub use shared::Shared;
 pub use task::{HandlerOutcome, HandlerTask};

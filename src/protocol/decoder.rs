@@ -6,7 +6,7 @@
 
 use zeroize::Zeroize as _;
 
-use super::frame::{Frame, HEADER_BYTES, Header, checksum};
+use super::frame::{Frame, HEADER_BYTES, Header, checksum, in_range};
 
 /// What the next bytes of a stream are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,11 +104,6 @@ fn missing_bytes(bytes: &[u8], frame_bytes_max: usize) -> usize {
 
 /// Length and code: what it takes to judge a length and to name what it came with.
 const PREFIX_BYTES: usize = 4;
-
-#[inline]
-fn in_range(length: u16, frame_bytes_max: usize) -> bool {
-    (HEADER_BYTES..=frame_bytes_max).contains(&usize::from(length))
-}
 
 /// Beyond this, what waits gets as much memory as it needs, or a quarter more where there may be
 /// secrets in it, and not up to twice as much, in bytes.

@@ -1,5 +1,6 @@
 //! Frames out: appended to a buffer of the caller, without an allocation of their own.
 
+use super::batch::checksum_unless_small;
 use super::frame::{BODY_BYTES_MAX, HEADER_BYTES, Header, checksum};
 
 /// The body does not fit a frame: the caller's mistake. Nothing was appended.
@@ -20,17 +21,30 @@ pub struct BodyTooLong {
 #[expect(clippy::inline_always, reason = "measured")]
 #[inline(always)]
 pub fn encode(out: &mut Vec<u8>, code: u16, body: &[u8]) -> Result<(), BodyTooLong> {
-    encode_within(u16::MAX, out, code, body)
+    put(u16::MAX, out, code, body, checksum)
 }
 
-/// The same with frames of at most so many bytes.
+/// The same with frames of at most so many bytes, small ones without their checksum: whoever uses this
+/// has them sealed by [`seal`](super::batch::seal).
 #[expect(clippy::inline_always, reason = "measured, as `encode`")]
 #[inline(always)]
-pub(crate) fn encode_within(
+pub(crate) fn encode_unsealed(
     frame_bytes_max: u16,
     out: &mut Vec<u8>,
     code: u16,
     body: &[u8],
+) -> Result<(), BodyTooLong> {
+    put(frame_bytes_max, out, code, body, checksum_unless_small)
+}
+
+#[expect(clippy::inline_always, reason = "measured, as `encode`")]
+#[inline(always)]
+fn put(
+    frame_bytes_max: u16,
+    out: &mut Vec<u8>,
+    code: u16,
+    body: &[u8],
+    checksum_of: impl FnOnce(&[u8]) -> u32,
 ) -> Result<(), BodyTooLong> {
     let frame_bytes = HEADER_BYTES + body.len();
     if frame_bytes > usize::from(frame_bytes_max) {
@@ -43,7 +57,7 @@ pub(crate) fn encode_within(
     let header = Header {
         length,
         code,
-        checksum: checksum(body),
+        checksum: checksum_of(body),
     };
     // Room for both at once would be looked for first, and each would be looked at again.
     out.extend_from_slice(&header.to_bytes());
@@ -61,6 +75,24 @@ pub fn encode_with(
     code: u16,
     write: impl FnOnce(&mut BodyWriter<'_>),
 ) -> Result<(), BodyTooLong> {
+    put_with(out, code, write, checksum)
+}
+
+/// The same, with a small frame without its checksum, as [`encode_unsealed`].
+pub(crate) fn encode_with_unsealed(
+    out: &mut Vec<u8>,
+    code: u16,
+    write: impl FnOnce(&mut BodyWriter<'_>),
+) -> Result<(), BodyTooLong> {
+    put_with(out, code, write, checksum_unless_small)
+}
+
+fn put_with(
+    out: &mut Vec<u8>,
+    code: u16,
+    write: impl FnOnce(&mut BodyWriter<'_>),
+    checksum_of: impl FnOnce(&[u8]) -> u32,
+) -> Result<(), BodyTooLong> {
     let start = out.len();
     out.extend_from_slice(&[0; HEADER_BYTES]);
     write(&mut BodyWriter { out });
@@ -70,7 +102,7 @@ pub fn encode_with(
             let header = Header {
                 length,
                 code,
-                checksum: checksum(body),
+                checksum: checksum_of(body),
             };
             out[start..start + HEADER_BYTES].copy_from_slice(&header.to_bytes());
             Ok(())

@@ -1,9 +1,14 @@
 //! What a frame is: its header's layout, its limits and its checksum.
 
+use std::ops::Range;
+
 use crc32fast::Hasher;
 
 /// Bytes of a frame's header: length, code and checksum.
 pub const HEADER_BYTES: usize = 8;
+
+/// Where the checksum stands in a frame.
+pub(super) const CHECKSUM: Range<usize> = 4..8;
 
 /// The longest frame that the length field can say, header included, in bytes. What a server
 /// accepts is `limits.max_frame_bytes`, which is never above this.
@@ -51,7 +56,7 @@ impl Header {
         let mut bytes = [0; HEADER_BYTES];
         bytes[0..2].copy_from_slice(&self.length.to_be_bytes());
         bytes[2..4].copy_from_slice(&self.code.to_be_bytes());
-        bytes[4..8].copy_from_slice(&self.checksum.to_be_bytes());
+        bytes[CHECKSUM].copy_from_slice(&self.checksum.to_be_bytes());
         bytes
     }
 
@@ -64,6 +69,12 @@ impl Header {
             checksum: u32::from_be_bytes([s0, s1, s2, s3]),
         }
     }
+}
+
+/// Whether a frame may have this length, header included, where so many bytes are the most.
+#[inline]
+pub(super) fn in_range(length: u16, frame_bytes_max: usize) -> bool {
+    (HEADER_BYTES..=frame_bytes_max).contains(&usize::from(length))
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@
 #[macro_use]
 mod message;
 
+mod batch;
 pub mod codes;
 mod decoder;
 mod encoder;
@@ -26,9 +27,10 @@ mod frame;
 pub mod messages;
 mod secret;
 
+pub(crate) use batch::{Ahead, Checked, seal};
 pub use decoder::{Decoded, Decoder, Frames, decode};
-pub(crate) use encoder::encode_within;
 pub use encoder::{BodyTooLong, BodyWriter, encode, encode_with};
+pub(crate) use encoder::{encode_unsealed, encode_with_unsealed};
 pub use errors::{Reason, encode_error};
 pub use field::{BodyReader, Counted, Field, FieldProblem, Padded, Text, Zeros};
 pub use frame::{BODY_BYTES_MAX, FRAME_BYTES_MAX, Frame, HEADER_BYTES, checksum};

@@ -11,10 +11,11 @@ use super::Shard;
 use super::answers::Answers;
 use super::connection::Phase;
 use super::io::{Io, Operation};
+use super::streak::{Progress, Streak};
 use crate::handler::panic::caught;
 use crate::handler::{ConnectionId, Exchange, Handler, HandlerTask, Request};
 use crate::metrics::CloseCause;
-use crate::protocol::{Decoded, Frame, HEADER_BYTES, Reason, decode};
+use crate::protocol::{Ahead, Decoded, Frame, HEADER_BYTES, Reason, decode, seal};
 
 /// Why the handling of a connection's frames came to a halt.
 #[derive(Clone, Copy)]
@@ -64,10 +65,13 @@ impl<I: Io, S: 'static> Shard<I, S> {
             counters: &mut self.counters,
             settings: &self.settings,
         };
-        let mut reply_start = exchange.out.len();
-        let queue_start = reply_start;
+        let queue_start = exchange.out.len();
         let frames_sent_before = answers.counters.frames_sent;
-        let frames_taken = Cell::new(0);
+        let progress = Progress {
+            frames_taken: Cell::new(0),
+            reply_start: Cell::new(queue_start),
+            uncounted: Cell::new(0),
+        };
         let has_secrets = Cell::new(false);
         let since_us = connection.waits_since_us.min(self.now_us);
         // Panics are caught around all frames of a slice, not around each: it is the handler at
@@ -85,7 +89,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
             let mut latest_handler = None;
             let mut frames = connection.decoder.frames(slice, frame_bytes_max);
             // Where most frames are: a slice by itself stays in registers.
-            let mut rest = frames.rest_of_slice();
+            let mut ahead = Ahead::new(frames.rest_of_slice());
             let (mut left, mut taken) = (share, 0);
             let halt = loop {
                 if exchange.out.len() >= queue_bytes_max {
@@ -94,16 +98,49 @@ impl<I: Io, S: 'static> Shard<I, S> {
                 if left.is_spent() {
                     break Halt::Spent;
                 }
-                let frame = if let Decoded::Whole(frame) = decode(rest, frame_bytes_max) {
-                    rest = &rest[HEADER_BYTES + frame.body.len()..];
-                    frame
-                } else if rest.is_empty() && frames.holds_nothing() {
+                if ahead.rest().is_empty() && frames.holds_nothing() {
                     // As `frames` would find by a longer way, once for each slice.
                     break Halt::Starved;
+                }
+                if flood.is_none()
+                    && let Some(Handler::Sync(handler)) = latest_handler
+                    && ahead.checked().code() == Some(exchange.code)
+                {
+                    progress.frames_taken.set(taken);
+                    let streak = Streak {
+                        handler,
+                        state,
+                        exchange: &mut exchange,
+                        progress: &progress,
+                        queue_bytes_max,
+                    };
+                    let streaked = streak.handle(ahead.checked(), left);
+                    ahead.skip_to(streaked.left);
+                    left = streaked.share;
+                    taken = progress.frames_taken.get();
+                    let replies = progress.uncounted.take();
+                    answers.counters.frames_sent += u64::from(replies);
+                    recorder.handled(replies);
+                    if streaked.is_answered {
+                        continue;
+                    }
+                    cold_path();
+                    let end = answers.returned(&mut exchange, progress.reply_start.get());
+                    recorder.handled(1);
+                    match end {
+                        Some(cause) => break Halt::Ended(cause),
+                        None => continue,
+                    }
+                }
+                let frame = if let Some(frame) = ahead.take_small(frame_bytes_max) {
+                    frame
+                } else if let Decoded::Whole(frame) = decode(ahead.rest(), frame_bytes_max) {
+                    ahead = Ahead::new(&ahead.rest()[HEADER_BYTES + frame.body.len()..]);
+                    frame
                 } else {
-                    frames.skip_to(rest);
-                    let next;
-                    (next, rest) = frames.next_and_rest();
+                    frames.skip_to(ahead.rest());
+                    let (next, rest) = frames.next_and_rest();
+                    ahead = Ahead::new(rest);
                     match next {
                         Some(Decoded::Whole(frame)) => frame,
                         None | Some(Decoded::Incomplete { .. }) => break Halt::Starved,
@@ -134,18 +171,18 @@ impl<I: Io, S: 'static> Shard<I, S> {
                     recorder.begin(frame.code);
                     latest_handler = router.get(frame.code);
                 }
-                reply_start = exchange.out.len();
-                frames_taken.set(taken);
+                progress.reply_start.set(exchange.out.len());
+                progress.frames_taken.set(taken);
                 let end = match latest_handler {
                     Some(Handler::Sync(handler)) => {
                         let is_written = handler(state, &mut exchange, frame.body);
                         if is_written {
                             answers.counters.frames_sent += 1;
-                            recorder.handled();
+                            recorder.handled(1);
                             continue;
                         }
                         cold_path();
-                        answers.returned(&mut exchange, reply_start)
+                        answers.returned(&mut exchange, progress.reply_start.get())
                     }
                     Some(Handler::Secret(handler)) => {
                         cold_path();
@@ -154,7 +191,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
                             answers.counters.frames_sent += 1;
                             None
                         } else {
-                            answers.returned(&mut exchange, reply_start)
+                            answers.returned(&mut exchange, progress.reply_start.get())
                         }
                     }
                     Some(Handler::Async(_)) if self.handlers >= answers.settings.handlers_max => {
@@ -180,24 +217,28 @@ impl<I: Io, S: 'static> Shard<I, S> {
                         answers.unknown_code(&mut exchange.out, frame.code)
                     }
                 };
-                recorder.handled();
+                recorder.handled(1);
                 if let Some(cause) = end {
                     break Halt::Ended(cause);
                 }
             };
-            frames.skip_to(rest);
-            frames_taken.set(taken);
+            frames.skip_to(ahead.rest());
+            progress.frames_taken.set(taken);
             share = left;
             halt
         });
         let halt = outcome.unwrap_or_else(|panicked| {
-            exchange.out.truncate(reply_start);
+            let replies = progress.uncounted.take();
+            answers.counters.frames_sent += u64::from(replies);
+            self.recorder.handled(replies);
+            exchange.out.truncate(progress.reply_start.get());
             Halt::Ended(answers.panicked(&mut exchange.out, exchange.code, &panicked))
         });
+        seal(&mut exchange.out[queue_start..]);
         self.pulse.rest();
         connection.share = share;
         let frames_sent = self.counters.frames_sent - frames_sent_before;
-        let frames_received = frames_taken.get();
+        let frames_received = progress.frames_taken.get();
         self.counters.frames_received += frames_received;
         connection.note_served(
             (&mut self.recorder, &mut self.spare),

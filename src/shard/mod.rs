@@ -43,6 +43,7 @@ mod share;
 mod slab;
 mod slowness;
 mod snapshot;
+mod streak;
 pub mod timer;
 
 use std::collections::VecDeque;

@@ -107,11 +107,11 @@ impl Recorder {
         };
     }
 
-    /// One of them has been.
+    /// So many of them have been.
     #[inline]
-    pub(super) fn handled(&mut self) {
+    pub(super) fn handled(&mut self, count: u32) {
         if MEASURES {
-            self.run.count += 1;
+            self.run.count += count;
         }
     }
 
@@ -255,7 +255,7 @@ mod tests {
         recorder.begin_turn(100);
         for code in [9, 9, 3, 9] {
             recorder.begin(code);
-            recorder.handled();
+            recorder.handled(1);
         }
         // Its reply comes later.
         recorder.begin(3);
@@ -264,7 +264,7 @@ mod tests {
         assert_eq!(marks, [(2, 2), (1, 1), (2, 1)]);
         recorder.begin(9);
         for _ in 0..4 {
-            recorder.handled();
+            recorder.handled(1);
         }
         recorder.queued(40, |_| {});
         recorder.end_turn(150);
@@ -280,7 +280,7 @@ mod tests {
         let mut recorder = Recorder::new(Codes::new([]));
         recorder.begin_turn(10);
         recorder.begin(77);
-        recorder.handled();
+        recorder.handled(1);
         recorder.queued(10, |_| {});
         recorder.begin_turn(35);
         let latencies = recorder.exchange(Latencies::default());

@@ -48,7 +48,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
             return;
         };
         self.recorder.begin(code);
-        self.recorder.handled();
+        self.recorder.handled(1);
         self.recorder.queued(since_us, |mark| {
             if has_queued {
                 connection.outbound.mark(mark, &mut self.spare);

@@ -16,6 +16,7 @@ mod flooding;
 mod receiving;
 mod reloading;
 mod sending;
+mod streaks;
 
 /// Does nothing by itself; keeps what it was asked for.
 #[derive(Default)]

@@ -8,6 +8,7 @@
 
 pub(crate) mod background;
 mod buffers;
+pub(crate) mod checksum;
 pub(crate) mod child;
 pub(crate) mod clock;
 pub(crate) mod cpus;
