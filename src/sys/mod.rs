@@ -1,5 +1,5 @@
 //! The kernel's side: io_uring, sockets, eventfd, CPUs, clock, what a host must have, and children
-//! that descriptors are passed to.
+//! that descriptors are passed to. Beside that, `checksum`: what only some CPUs can compute.
 //!
 //! The only room with unsafe code. It knows bytes, descriptors and tokens, never frames or
 //! handlers. Nothing that safe code outside can do with what it offers is undefined behaviour:

@@ -69,7 +69,7 @@ static OF_ZEROS: [u32; SMALL_BODY_BYTES_MAX + 1] = {
     sums
 };
 
-/// Behind as many of these as a block has bytes of a body at its end, there are the 16 that keep them.
+/// The 16 bytes from the n-th on keep the last n bytes of a block, and make zeros of the others.
 static KEEP: [u8; 32] = {
     let mut keep = [0; 32];
     let mut at = 16;
