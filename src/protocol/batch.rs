@@ -57,8 +57,8 @@ impl<'a> Ahead<'a> {
         self.checked_bytes = left.bytes.len();
     }
 
-    /// Takes the first frame off, if it is known to be small, whole and good, or found to be now. That it
-    /// is not is never certain: [`decode`](super::decode) says what is there.
+    /// Takes the first frame off, if it is known to be small, whole and good, or found to be now. Nothing
+    /// may be any frame all the same, a good one too: [`decode`](super::decode) says what is there.
     #[inline]
     pub(crate) fn take_small(&mut self, frame_bytes_max: usize) -> Option<Frame<'a>> {
         if self.checked_bytes == 0 {

@@ -33,14 +33,20 @@ pub(crate) trait Work {
     fn run(self, clmul: Clmul) -> Self::Output;
 }
 
-#[cfg(target_arch = "x86_64")]
 impl Clmul {
     /// Whether the CPU does.
     #[inline]
     pub(crate) fn detect() -> Option<Clmul> {
-        std::arch::is_x86_feature_detected!("pclmulqdq").then_some(Clmul(()))
+        #[cfg(target_arch = "x86_64")]
+        let multiplies = std::arch::is_x86_feature_detected!("pclmulqdq");
+        #[cfg(not(target_arch = "x86_64"))]
+        let multiplies = false; // Other CPUs are left to crc32fast.
+        multiplies.then_some(Clmul(()))
     }
+}
 
+#[cfg(target_arch = "x86_64")]
+impl Clmul {
     /// Does some work, compiled for such a CPU.
     #[inline]
     pub(crate) fn run<W: Work>(self, work: W) -> W::Output {
@@ -59,13 +65,8 @@ impl Clmul {
     }
 }
 
-/// Other CPUs are left to crc32fast.
 #[cfg(not(target_arch = "x86_64"))]
 impl Clmul {
-    pub(crate) fn detect() -> Option<Clmul> {
-        None
-    }
-
     pub(crate) fn run<W: Work>(self, work: W) -> W::Output {
         work.run(self)
     }
