@@ -328,13 +328,19 @@ impl<Socket> Connection<Socket> {
     }
 
     /// Whether it is to send much of its own, and nothing else is due when that is taken.
-    pub(super) fn may_send_at_once(&self, bulk_bytes: usize) -> bool {
+    pub(super) fn may_send_much_at_once(&self, bulk_bytes: usize) -> bool {
+        self.has_much(bulk_bytes)
+            && self.receive == Receiving::As(Reception::Large)
+            && !self.listed
+            && self.may_send_at_once()
+    }
+
+    /// Whether it is to send something of its own, and nothing else is due when that is taken.
+    pub(super) fn may_send_at_once(&self) -> bool {
         self.phase == Phase::Open
             && self.wants_bytes()
-            && self.receive == Receiving::As(Reception::Large)
-            && self.has_much(bulk_bytes)
+            && self.outbound.is_ready()
             && !self.outbound.has_parts()
-            && !self.listed
     }
 
     /// Whether there is as much to be sent now as fills a receive buffer.

@@ -44,6 +44,12 @@ pub trait Io {
         0
     }
 
+    /// How late it is by now, in the time of [`super::Shard::turn`], where the world tells in the middle
+    /// of a turn. It is asked before what takes long beside the rest of a turn of one message.
+    fn now_us(&self) -> Option<u64> {
+        None
+    }
+
     /// Whether messages for other shards wait because they were told faster than they listen. The
     /// shard then accepts nothing that would make more of them.
     fn is_congested(&self) -> bool;

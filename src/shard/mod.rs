@@ -9,9 +9,9 @@
 //! bounded number) and handle each, go on with the connections that had their share of the last turn
 //! and with those that are to be brought in line with other settings, see to the timers that have
 //! lapsed, carry out what handlers have asked for meanwhile, then start one send for every connection
-//! that has something to send and none in flight. Much may be sent before that; see `sending`. Nothing
-//! recurses: what there is when the turn begins is handled one by one, and what comes of that is the
-//! next turn's.
+//! that has something to send and none in flight. Much may be sent before that, and what is alone
+//! without completing later; see `sending`. Nothing recurses: what there is when the turn begins is
+//! handled one by one, and what comes of that is the next turn's.
 
 mod addresses;
 mod admission;
@@ -123,6 +123,8 @@ pub struct Shard<I: Io, S> {
     lanes: Lanes<I::Socket>,
     /// The connections that have something to send.
     sending: Vec<ConnectionId>,
+    /// Turns with a single send since the last with several.
+    lone_sends: u32,
     /// Whose replies were taken in this very turn, and which.
     sent_at_once: Vec<(ConnectionId, Mark)>,
     /// The connections that had their share of the turn and have frames left.
@@ -218,6 +220,7 @@ impl<I: Io, S: 'static> Shard<I, S> {
             accepts_everywhere: false,
             handlers: 0,
             sending: Vec::new(),
+            lone_sends: 0,
             sent_at_once: Vec::new(),
             deferred: Vec::new(),
             spare: SpareBuffers::default(),

@@ -205,6 +205,12 @@ impl Recorder {
         if self.sent.count > 0 {
             self.record_sent();
         }
+        self.end_queued(now_us);
+    }
+
+    /// No more is queued in this turn.
+    #[inline]
+    pub(super) fn end_queued(&mut self, now_us: u64) {
         // There are others only beside it.
         if self.queued.count > 0 {
             self.record_queued(now_us);

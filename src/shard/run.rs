@@ -125,7 +125,7 @@ pub(crate) async fn run<S: 'static>(
     let parking = Parking::new(wakeup.clone(), finished, Rc::clone(shard.desk()))?;
     shard.show_pulse(Arc::clone(&control.pulse));
     let mut runner = Runner {
-        clock: Clock::start(),
+        clock: shard.io_mut().clock,
         number: usize::from(start.number),
         controls: start.controls,
         orders: start.orders,
@@ -229,12 +229,14 @@ impl Runner {
                 self.let_others_run(shard).await?;
                 continue;
             }
-            if turn.worked && shard.io_mut().ring.has_work() {
+            let enters = turn.worked && shard.io_mut().ring.has_work();
+            if enters {
                 shard.io_mut().ring.enter()?;
             }
             // With nothing to do, a turn would only look for something, which waiting does for less.
             if !has_more && !shard.io_mut().is_due() {
-                if turn.worked {
+                // Else it is as late as when the turn ended.
+                if enters || (turn.worked && !MEASURES) {
                     now_us = self.clock.now_us();
                 }
                 self.waits_since_us = Some(now_us);

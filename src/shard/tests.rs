@@ -33,6 +33,8 @@ struct Still {
     /// So many bytes of a send at once are taken; and how many were, of each.
     at_once_max: usize,
     at_once: Vec<usize>,
+    /// What the clock says in the middle of a turn.
+    now_us: Option<u64>,
     /// What other shards are told, and which.
     told: Vec<(u16, Message<()>)>,
     somebody_waits: bool,
@@ -77,6 +79,10 @@ impl Io for Still {
         let taken_bytes = bytes.len().min(self.at_once_max);
         self.at_once.push(taken_bytes);
         taken_bytes
+    }
+
+    fn now_us(&self) -> Option<u64> {
+        self.now_us
     }
 
     fn wipe(&mut self, received: Vec<u8>) {

@@ -297,6 +297,10 @@ impl Io for FakeIo {
         taken_bytes
     }
 
+    fn now_us(&self) -> Option<u64> {
+        Some(self.network.now_us)
+    }
+
     fn is_congested(&self) -> bool {
         self.network.mesh.is_congested(self.shard)
     }

@@ -26,6 +26,7 @@ use crate::shard::io::{
 use crate::shard::mesh::Mesh;
 use crate::shard::settings::BULK_BYTES;
 use crate::shard::{Pulse, Snapshot};
+use crate::sys::clock::Clock;
 use crate::sys::{BUFFER_BYTES, Doorbell, Event, Received, Ring, SendBytes, Socket, Token, Wakeup};
 
 // What fills a buffer is what the shard takes for bulk.
@@ -43,6 +44,8 @@ enum Other {
 /// [`Io`] over the ring for the sockets, and over glommio for the handlers.
 pub(crate) struct RingIo {
     shard: u16,
+    /// That of the turns.
+    pub(super) clock: Clock,
     pub(super) ring: Ring,
     /// The ring's number of each connection's latest send, by slot.
     sends: Vec<u32>,
@@ -76,6 +79,7 @@ impl RingIo {
         ring.watch(doorbell);
         Ok(RingIo {
             shard,
+            clock: Clock::start(),
             ring,
             sends: Vec::new(),
             mesh,
@@ -288,6 +292,11 @@ impl Io for RingIo {
 
     fn send_at_once(&mut self, bytes: &[u8], socket: &Socket) -> usize {
         socket.send_at_once(bytes)
+    }
+
+    #[inline]
+    fn now_us(&self) -> Option<u64> {
+        Some(self.clock.now_us())
     }
 
     fn is_congested(&self) -> bool {
