@@ -26,37 +26,32 @@ pub(super) const LONE_SENDS_MIN: u32 = 16;
 impl<I: Io, S: 'static> Shard<I, S> {
     /// Starts a send for each connection that is listed for one.
     pub(super) fn start_sends(&mut self) {
-        if self.sending.len() == 1 {
+        if let [id] = self.sending[..] {
             self.lone_sends = self.lone_sends.saturating_add(1);
-            if self.lone_sends > LONE_SENDS_MIN
-                && let Some(id) = self.sending.pop()
-            {
-                return self.send_alone(id);
+            if self.lone_sends > LONE_SENDS_MIN && self.send_alone(id) {
+                return self.sending.clear();
             }
-        } else if self.sending.len() > 1 {
+        } else if !self.sending.is_empty() {
             self.lone_sends = 0;
         }
         for at in 0..self.sending.len() {
-            self.start_send(self.sending[at]);
+            let id = self.sending[at];
+            let Some(connection) = self.connections.get_mut(id) else {
+                continue;
+            };
+            connection.listed = false;
+            if !connection.outbound.is_ready() {
+                continue;
+            }
+            self.counters.sends += 1;
+            if connection.outbound.has_parts() {
+                self.start_send_of_parts(id);
+                continue;
+            }
+            let bytes = connection.outbound.start_send();
+            self.io.send_all_of(bytes, id, &connection.socket);
         }
         self.sending.clear();
-    }
-
-    #[inline]
-    fn start_send(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.get_mut(id) else {
-            return;
-        };
-        connection.listed = false;
-        if !connection.outbound.is_ready() {
-            return;
-        }
-        self.counters.sends += 1;
-        if connection.outbound.has_parts() {
-            return self.start_send_of_parts(id);
-        }
-        let bytes = connection.outbound.start_send();
-        self.io.send_all_of(bytes, id, &connection.socket);
     }
 
     /// Sends what a connection has queued before the turn ends, if that is much.
@@ -101,21 +96,24 @@ impl<I: Io, S: 'static> Shard<I, S> {
         }
     }
 
-    /// Sends what a connection has queued where it is the only one of a turn that has something.
-    fn send_alone(&mut self, id: ConnectionId) {
+    /// Sends what a connection has queued where it is the only one of a turn that has something. Gives
+    /// back whether it did: not where something is due when that is taken.
+    #[inline(never)]
+    fn send_alone(&mut self, id: ConnectionId) -> bool {
         let Some(connection) = self.connections.get_mut(id) else {
-            return;
+            return false;
         };
-        connection.listed = false;
         if !connection.may_send_at_once() {
-            return self.start_send(id);
+            return false;
         }
+        connection.listed = false;
         // The call takes several times as long as what has been queued took.
         if MEASURES && let Some(now_us) = self.io.now_us() {
             self.recorder.end_queued(now_us);
         }
         self.send_at_once(id);
         self.settle(id);
+        true
     }
 
     /// Records how long those took that were sent in this turn, which has ended now.
