@@ -97,9 +97,13 @@ impl<I: Io, S: 'static> Shard<I, S> {
     }
 
     /// Sends what a connection has queued where it is the only one of a turn that has something. Gives
-    /// back whether it did: not where something is due when that is taken.
+    /// back whether it did: not where something is due when that is taken, on the connection or beside
+    /// it, as accepting is that waits for memory. No turn may come by itself after this one.
     #[inline(never)]
     fn send_alone(&mut self, id: ConnectionId) -> bool {
+        if !self.accepts_everywhere {
+            return false;
+        }
         let Some(connection) = self.connections.get_mut(id) else {
             return false;
         };

@@ -186,6 +186,23 @@ fn the_only_send_is_an_operation_where_something_is_due_after_it() {
     assert_eq!(shard.io.at_once, [bytes]);
 }
 
+/// What was queued may be the very memory that accepting waits for.
+#[test]
+fn the_only_send_is_an_operation_while_nobody_is_accepted() {
+    let settings = Settings {
+        connections_max: 1,
+        ..Settings::from(&Config::default())
+    };
+    let mut shard = with_one_connection(settings, echo_router());
+    shard.io.at_once_max = usize::MAX;
+    let id = shard.connections.ids().next().unwrap();
+    for _ in 0..2 * LONE_SENDS_MIN {
+        come(&mut shard, id, 50, 2);
+        end_sends(&mut shard, id);
+    }
+    assert!(shard.io.at_once.is_empty());
+}
+
 #[test]
 fn what_is_not_taken_of_the_only_send_is_sent_by_an_operation() {
     for taken_bytes in [0, 1, 49] {
