@@ -145,6 +145,9 @@ impl<I: Io, S: 'static> Shard<I, S> {
             Shutdown::Draining { .. } => is_done && self.go_to_rest(),
             Shutdown::Stopping { until_us } => is_done || until_us <= self.now_us,
         };
+        if self.is_over && self.is_stopping() {
+            self.rest_for_good();
+        }
         if self.is_over && !is_done {
             self.tell_what_is_left();
         }

@@ -10,8 +10,12 @@
 //! could want anything. (All changes of one atomic number are in one order, so there is such a moment,
 //! and whose change it was sees it.) That shard tells the others, and all end.
 //!
-//! A shard that fails does not rest, and what it was told is not taken: the others then wait as long as
-//! their drain may last, unless somebody stops them.
+//! A shard whose own time is over ends while others may have something left. It takes its part out for
+//! good, so that they do not wait for it: it may have had less time than they, since a reload and a
+//! drain may reach two shards in different orders.
+//!
+//! A shard that fails does not rest, and what it was told is not taken, nor is what one was told that
+//! has ended: the others then wait as long as their drain may last, unless somebody stops them.
 //!
 //! The number is touched by shards that rest or have just done so, never on the way of a message.
 
@@ -105,5 +109,12 @@ impl<I: Io, S: 'static> Shard<I, S> {
             }
         }
         self.rest.is_everywhere
+    }
+
+    /// This shard ends, whatever the others have left.
+    pub(super) fn rest_for_good(&mut self) {
+        self.go_to_rest();
+        // No turn that follows stirs it.
+        self.rest.is_resting = false;
     }
 }

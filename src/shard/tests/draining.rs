@@ -12,6 +12,12 @@ struct Two {
 impl Two {
     /// Both drain and listen no more; shard 1 has so many connections, shard 0 none.
     fn draining(connections: u16) -> Two {
+        let Settings { drain_us, .. } = Settings::from(&Config::default());
+        Two::draining_for([drain_us; 2], [0, connections])
+    }
+
+    /// Both drain and listen no more. How long each may take, and how many connections it has.
+    fn draining_for(drains_us: [u64; 2], connections: [u16; 2]) -> Two {
         let loads = Arc::new(Loads::new(2));
         let [(first, one), (second, other)] = [0, 1].map(|number| with_local(number, &loads));
         let mut two = Two {
@@ -21,10 +27,11 @@ impl Two {
         };
         two.turn(0);
         two.turn(1);
-        for port in 0..connections {
-            accept(&mut two.shards[1], &format!("10.0.0.1:{port}"), 0);
-        }
-        for shard in &mut two.shards {
+        for (number, shard) in two.shards.iter_mut().enumerate() {
+            for port in 0..connections[number] {
+                accept(shard, &format!("10.0.0.1:{port}"), 0);
+            }
+            shard.settings.drain_us = drains_us[number];
             shard.drain(0);
             shard.turn(0);
             accepts(shard, Err(Failure::Cancelled), false);
@@ -174,6 +181,31 @@ fn who_waits_for_the_others_waits_no_longer_than_the_drain() {
     assert_eq!(two.shards[0].wake_at_us(), Some(drain_us));
     two.now_us = drain_us - 2;
     assert!(!two.turn(0));
+    assert!(two.turn(0));
+}
+
+/// Its part stayed in what is left, and the other one waited until its own time was over too.
+#[test]
+fn nobody_waits_for_a_shard_whose_own_time_was_over() {
+    // The other shard has nothing left already.
+    let mut two = Two::draining_for([1_500_000, 300_000], [0, 1]);
+    assert!(!two.turn(0));
+    two.now_us = 300_000;
+    assert!(!two.turn(1), "GOAWAY is on its way");
+    two.lose_the_peer(1);
+    assert!(two.turn(1));
+    two.carry_from(1);
+    assert!(two.turn(0));
+
+    // The other shard has something left, and is told nothing more.
+    let mut two = Two::draining_for([1_500_000, 300_000], [1, 0]);
+    two.now_us = 300_000;
+    assert!(two.turn(1));
+    two.carry_from(1);
+    assert!(!two.turn(0));
+    // A turn of who has ended changes nothing.
+    assert!(two.turn(1));
+    two.lose_the_peer(0);
     assert!(two.turn(0));
 }
 
