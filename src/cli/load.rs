@@ -28,6 +28,11 @@ const BEHIND_SECONDS_MAX: f64 = 0.1;
 /// after the end, and the rest never.
 const CATCH_UP_SECONDS: f64 = 1.0;
 
+/// How long a thread with a CPU of its own looks before it sleeps: longer than a reply takes in a local
+/// network, and than waking takes on most hosts. Measured on a virtual machine, at 1,000 requests a
+/// second from 64 connections: a median of 176 us without, 108 us with 100 us, 55 us with this.
+const BUSY_POLL: Duration = Duration::from_micros(200);
+
 #[derive(Args)]
 pub(super) struct Arguments {
     /// Server's address: host and port
@@ -66,6 +71,11 @@ pub(super) struct Arguments {
     /// CPUs to pin the threads to, in turn, like 1 or 0-3,8
     #[arg(long, value_name = "LIST")]
     cpus: Option<CpuList>,
+    /// How long a thread looks for replies before it sleeps, like 50us; it is also awake as long
+    /// before a request is due. So waking is no part of the latencies, nor of the server's work
+    /// [default: 200us if each thread has a CPU of its own by --cpus, else 0s]
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    busy_poll: Option<Duration>,
     /// Process of the server, if it is on this host: its CPU time and memory are measured, too
     #[arg(long, value_name = "PID")]
     server_pid: Option<u32>,
@@ -122,6 +132,13 @@ impl Arguments {
     fn plan(&self, address: SocketAddr) -> Plan {
         let default_body_bytes = if self.code == codes::PING { 0 } else { 32 };
         let cpus = self.cpus.iter().flat_map(CpuList::ids);
+        let cpus: Vec<usize> = cpus.map(|&cpu| usize::from(cpu)).collect();
+        let threads_used = self.threads.min(self.connections);
+        let default_busy_poll = if threads_used <= cpus.len() {
+            BUSY_POLL
+        } else {
+            Duration::ZERO
+        };
         Plan {
             address,
             connections: self.connections,
@@ -133,7 +150,8 @@ impl Arguments {
             warmup: self.warmup,
             timeout: self.timeout,
             threads: self.threads,
-            cpus: cpus.map(|&cpu| usize::from(cpu)).collect(),
+            cpus,
+            busy_poll: self.busy_poll.unwrap_or(default_busy_poll),
             server_pid: self.server_pid,
         }
     }

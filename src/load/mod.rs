@@ -25,6 +25,7 @@ mod session;
 mod tally;
 mod timeline;
 mod usage;
+mod waiting;
 
 pub use self::latency::{Latency, QuantilePoint, SIGNIFICANT_DIGITS};
 pub use self::plan::{Plan, PlanError};

@@ -39,6 +39,11 @@ pub struct Plan {
     pub threads: usize,
     /// The CPUs to pin the threads to, in turn; empty for the kernel's choice.
     pub cpus: Vec<usize>,
+    /// How long a thread looks for something to do before it sleeps; zero to sleep at once. It is also
+    /// awake as long before a request is due. Where a thread has a CPU of its own, that keeps the
+    /// time that waking takes out of the latencies, and the work of it off the server's CPU; where it
+    /// shares one, it keeps others off it.
+    pub busy_poll: Duration,
     /// The server's process, if it is on this host, so that its CPU time and memory can be measured.
     /// It must be there when the run begins.
     pub server_pid: Option<u32>,
@@ -63,7 +68,7 @@ pub enum PlanError {
     /// A time that is too long to count.
     #[error("{what} is longer than 30 days: give a shorter one")]
     TooLong {
-        /// Duration, warm-up or timeout.
+        /// Duration, warm-up, timeout or busy polling.
         what: &'static str,
     },
     /// No number of requests a second.
@@ -102,7 +107,7 @@ const TIME_MAX: Duration = Duration::from_hours(30 * 24);
 impl Plan {
     /// Requests to this server as [`Plan`]'s fields have it by default: 64 connections, a pipeline
     /// of 1, a closed loop of ECHO with 32-byte bodies, measured for 10 s after 1 s of warm-up, with
-    /// a timeout of 5 s, by one thread that is not pinned.
+    /// a timeout of 5 s, by one thread that is not pinned and sleeps while it waits.
     pub fn new(address: SocketAddr) -> Plan {
         Plan {
             address,
@@ -116,6 +121,7 @@ impl Plan {
             timeout: Duration::from_secs(5),
             threads: 1,
             cpus: Vec::new(),
+            busy_poll: Duration::ZERO,
             server_pid: None,
         }
     }
@@ -144,6 +150,7 @@ impl Plan {
             ("the duration", self.duration),
             ("the warm-up", self.warmup),
             ("the timeout", self.timeout),
+            ("the time of busy polling", self.busy_poll),
         ];
         if let Some((what, _)) = times.into_iter().find(|&(_, time)| time > TIME_MAX) {
             return Err(PlanError::TooLong { what });
@@ -203,6 +210,7 @@ impl Plan {
             timeout_seconds: self.timeout.as_secs_f64(),
             threads: self.threads_used(),
             cpus: self.cpus.clone(),
+            busy_poll_seconds: self.busy_poll.as_secs_f64(),
         }
     }
 }
@@ -258,6 +266,10 @@ mod tests {
         told(
             |plan| plan.timeout = Duration::MAX,
             "the timeout is longer than 30 days: give a shorter one",
+        );
+        told(
+            |plan| plan.busy_poll = Duration::MAX,
+            "the time of busy polling is longer than 30 days: give a shorter one",
         );
         told(
             |plan| plan.body_bytes = 65_528,

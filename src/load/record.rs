@@ -59,6 +59,10 @@ pub struct Settings {
     pub threads: usize,
     /// The CPUs that the threads were pinned to, in turn; none if they were not.
     pub cpus: Vec<usize>,
+    /// How long a thread looks for something to do before it sleeps, in seconds; 0 in records from
+    /// before there was such a thing.
+    #[serde(default)]
+    pub busy_poll_seconds: f64,
 }
 
 /// A machine.
@@ -99,7 +103,8 @@ pub struct Summary {
     pub interrupted: bool,
     /// With a rate: the share of the requests due in the measured time that were sent in it.
     pub sent_in_time: Option<f64>,
-    /// CPU time of the load generator's threads for each message, in microseconds.
+    /// CPU time of the load generator's threads for each message, in microseconds, without what they
+    /// spent on looking in vain for something to do.
     pub load_cpu_us_per_message: f64,
     /// How long those threads were ready to run while another had the CPU, in seconds; `None` if
     /// the kernel does not say.

@@ -17,5 +17,6 @@ mod interrupting;
 mod reporting;
 mod serving;
 mod stalling;
+mod waiting;
 mod words;
 mod wrong_replies;

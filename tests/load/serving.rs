@@ -1,15 +1,13 @@
 //! Load on the real server, which answers everything rightly or says why not.
 
 use std::net::SocketAddr;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use rustix::thread::sched_getaffinity;
 use serde_json::Value;
 
 use crate::support::measured::{Measured, load, start_load};
-use crate::support::program::{DEADLINE, serve, start, start_on_terminal};
+use crate::support::program::{serve, start, start_on_terminal, until};
 use crate::support::server::Server;
 
 /// Runs load for a short while, which must find nothing wrong, and whose figures must agree with
@@ -160,19 +158,6 @@ fn cpus_of_threads(pid: u32) -> Vec<String> {
             line.map(|cpus| cpus.trim().to_owned())
         })
         .collect()
-}
-
-/// Waits for what nobody announces.
-#[track_caller]
-fn until<T>(mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + DEADLINE;
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "waited in vain");
-        sleep(Duration::from_millis(2));
-    }
 }
 
 #[test]

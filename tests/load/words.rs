@@ -81,12 +81,13 @@ fn a_plan_that_makes_no_sense() {
 
 #[test]
 fn words_that_cannot_be_read() {
-    let cases: [(&[&str], &str); 7] = [
+    let cases: [(&[&str], &str); 8] = [
         (&["--cpus", "3-1"], "the range 3-1 runs backwards"),
         (&["--cpus", "one"], "--cpus <LIST>"),
         (&["--rate", "fast"], "--rate <R>"),
         (&["--connections", "-1"], "-1"),
         (&["--duration", "10"], "give a time like 5s or 500ms"),
+        (&["--busy-poll", "10"], "give a time like 5s or 500ms"),
         (&["--code", "65536"], "--code <N>"),
         (&["127.0.0.1:1", "127.0.0.1:2"], "127.0.0.1:2"),
     ];

@@ -53,6 +53,7 @@ fn one_run_has_its_figures_plots_and_settings() {
             "Throughput over time",
             "Linux 6.12.1 x86_64",
             "Pinned to CPUs 2",
+            "Busy polling 100 µs before threads sleep",
             "Server's memory 12.3 MiB",
             "In a closed loop",
         ],
@@ -250,6 +251,23 @@ fn different_machines_are_told() {
         &[
             "These runs were not made on the same machine: they differ in Host, Kernel.",
             "Kernel Linux 6.12.1 x86_64 Linux 6.18.0 x86_64",
+        ],
+    );
+}
+
+#[test]
+fn that_some_looked_for_replies_and_others_slept_is_told() {
+    let told = "In some of these runs the load looked for replies";
+    let mut runs = ["a", "b"].map(|name| run(name, Sample::default().record()));
+    let (_, text) = made("waiting-alike", &runs);
+    assert!(!text.contains(told));
+    runs[1].record.settings.busy_poll_seconds = 0.0;
+    let (_, text) = made("waiting", &runs);
+    has(
+        &text,
+        &[
+            told,
+            "Busy polling 100 µs before threads sleep none: threads sleep while they wait",
         ],
     );
 }

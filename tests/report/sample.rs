@@ -139,6 +139,7 @@ impl Sample {
             timeout_seconds: 5.0,
             threads: 1,
             cpus: vec![2],
+            busy_poll_seconds: 0.0001,
         }
     }
 }

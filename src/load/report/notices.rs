@@ -51,6 +51,19 @@ pub(super) fn different_machines(runs: &[Run]) -> String {
     )
 }
 
+/// That the threads of some runs slept where those of others looked for replies.
+pub(super) fn different_waiting(runs: &[Run]) -> String {
+    let slept = |run: &&Run| run.record.settings.busy_poll_seconds == 0.0;
+    let count = runs.iter().filter(slept).count();
+    if count == 0 || count == runs.len() {
+        return String::new();
+    }
+    "<p class=\"notice warn\" role=\"note\">In some of these runs the load looked for replies, in \
+     others it slept until they came. Latencies of those that slept hold the time of waking, and \
+     their servers did the waking.</p>\n"
+        .to_owned()
+}
+
 /// Errors of all kinds.
 pub(super) fn error_count(record: &Record) -> u64 {
     record.summary.errors.values().sum()

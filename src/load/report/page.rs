@@ -59,6 +59,7 @@ fn several(runs: &[Run]) -> (String, String) {
     let title = names.join(", ");
     let records: Vec<&Record> = runs.iter().map(|run| &run.record).collect();
     let mut notices = notices::different_machines(runs);
+    notices += &notices::different_waiting(runs);
     notices.extend(runs.iter().map(|run| notices::of_run(run, false)));
     let content = [
         header("comparison", &format!("{} runs", runs.len()), &title),

@@ -51,5 +51,6 @@ pub(super) fn settings() -> Settings {
         timeout_seconds: 5.0,
         threads: 1,
         cpus: Vec::new(),
+        busy_poll_seconds: 0.0,
     }
 }

@@ -9,7 +9,7 @@ use crate::protocol::codes;
 pub(super) type Fact = (&'static str, fn(&Record) -> String);
 
 /// What was asked for.
-pub(super) const SETTINGS: [Fact; 11] = [
+pub(super) const SETTINGS: [Fact; 12] = [
     ("Server", |record| record.settings.address.clone()),
     ("Message", |record| message(&record.settings)),
     ("Body", |record| bytes(record.settings.body_bytes)),
@@ -37,6 +37,7 @@ pub(super) const SETTINGS: [Fact; 11] = [
         numbers::count(record.settings.threads as u64)
     }),
     ("Pinned to CPUs", |record| pinned(&record.settings)),
+    ("Busy polling", |record| busy_poll(&record.settings)),
 ];
 
 /// Where the load generator ran: what makes figures comparable.
@@ -112,6 +113,14 @@ fn pinned(settings: &Settings) -> String {
     }
     let cpus: Vec<String> = settings.cpus.iter().map(usize::to_string).collect();
     cpus.join(", ")
+}
+
+fn busy_poll(settings: &Settings) -> String {
+    if settings.busy_poll_seconds == 0.0 {
+        return "none: threads sleep while they wait".to_owned();
+    }
+    let time = numbers::latency(settings.busy_poll_seconds * 1e6);
+    format!("{time} before threads sleep")
 }
 
 #[cfg(test)]

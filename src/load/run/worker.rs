@@ -4,6 +4,7 @@ use std::io;
 use std::net::TcpStream;
 use std::num::NonZeroU64;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use core_affinity::CoreId;
 use rustix::net::sockopt::set_tcp_congestion;
@@ -11,12 +12,13 @@ use rustix::thread::set_current_timer_slack;
 
 use super::{AT_ONCE, Begin, LoadError, PlanError, Times};
 use crate::load::lane::{Lane, Pace};
-use crate::load::plan::Plan;
+use crate::load::plan::{Plan, ns};
 use crate::load::schedule::{Schedule, Share};
 use crate::load::session::Session;
 use crate::load::tally::Tally;
 use crate::load::timeline::Part;
 use crate::load::usage::CpuTime;
+use crate::load::waiting::{Wait, Waiting};
 use crate::protocol::BodyTooLong;
 use crate::sys::{Event, Received, Ring, Socket, Token, Wakeup, host};
 
@@ -131,6 +133,8 @@ impl Connected {
             ring,
             sockets,
             spare: Vec::new(),
+            waiting: Waiting::new(ns(plan.busy_poll)),
+            looked: Duration::ZERO,
             cpu_before: None,
             cpu_after: None,
             over,
@@ -217,6 +221,9 @@ struct Worker<'r, F> {
     sockets: Vec<Option<Socket>>,
     /// Buffers to send from, to be used again.
     spare: Vec<Vec<u8>>,
+    waiting: Waiting,
+    /// How long it has looked in vain.
+    looked: Duration,
     cpu_before: Option<CpuTime>,
     cpu_after: Option<CpuTime>,
     over: F,
@@ -242,6 +249,7 @@ impl<F: FnMut(Part, u64)> Worker<'_, F> {
             self.lane.gauge().advance(now_ns);
             self.ring.begin_to_reap(usize::MAX);
             while let Some(event) = self.ring.reap_next() {
+                self.waiting.note_activity(now_ns);
                 self.handle(event, now_ns);
             }
             self.send(now_ns);
@@ -255,13 +263,43 @@ impl<F: FnMut(Part, u64)> Worker<'_, F> {
     }
 
     fn wait(&mut self, now_ns: u64) -> io::Result<()> {
-        let until_ns = self.lane.wake_at_ns(now_ns);
-        if until_ns <= now_ns {
-            return self.ring.enter();
+        let due_at_ns = self.lane.wake_at_ns(now_ns);
+        match self.waiting.how(now_ns, due_at_ns) {
+            Wait::Not => self.ring.enter(),
+            Wait::Look { until_ns } => self.look(until_ns.min(now_ns + WAIT_MAX_NS)),
+            Wait::Sleep { until_ns } => {
+                // What there was to do may have taken longer than is left.
+                let now_ns = self.times.clock.now_ns();
+                self.ring.wait(now_ns, until_ns.min(now_ns + WAIT_MAX_NS))
+            }
         }
-        // What there was to do may have taken longer than is left.
-        let now_ns = self.times.clock.now_ns();
-        self.ring.wait(now_ns, until_ns.min(now_ns + WAIT_MAX_NS))
+    }
+
+    /// Looks until something has happened, or until then.
+    fn look(&mut self, until_ns: u64) -> io::Result<()> {
+        // This still does what the turn has asked for.
+        self.ring.enter()?;
+        let since_ns = self.times.clock.now_ns();
+        let mut in_vain_ns = since_ns;
+        while in_vain_ns < until_ns && !self.ring.has_events() {
+            std::hint::spin_loop();
+            self.ring.enter()?;
+            if !self.ring.has_events() {
+                in_vain_ns = self.times.clock.now_ns();
+            }
+        }
+        // What the look took that found something is work.
+        self.looked += Duration::from_nanos(in_vain_ns - since_ns);
+        Ok(())
+    }
+
+    /// What this thread has used, but for what it has spent on looking.
+    fn cpu_time(&self) -> CpuTime {
+        let cpu = CpuTime::of_this_thread();
+        CpuTime {
+            ran: cpu.ran.saturating_sub(self.looked),
+            ..cpu
+        }
     }
 
     fn handle(&mut self, event: Event, now_ns: u64) {
@@ -363,13 +401,14 @@ impl<F: FnMut(Part, u64)> Worker<'_, F> {
 
     /// Reads the CPU time where the measured time begins and ends, and tells what is over.
     fn keep_books(&mut self, now_ns: u64, until_ns: u64) {
-        let gauge = self.lane.gauge();
-        if self.cpu_before.is_none() && now_ns >= gauge.window.from_ns {
-            self.cpu_before = Some(CpuTime::of_this_thread());
+        let from_ns = self.lane.gauge().window.from_ns;
+        if self.cpu_before.is_none() && now_ns >= from_ns {
+            self.cpu_before = Some(self.cpu_time());
         }
         if self.cpu_after.is_none() && now_ns >= until_ns {
-            self.cpu_after = Some(CpuTime::of_this_thread());
+            self.cpu_after = Some(self.cpu_time());
         }
+        let gauge = self.lane.gauge();
         let errors = gauge.tally.total();
         for part in gauge.take_over() {
             (self.over)(part, errors);
@@ -381,8 +420,8 @@ impl<F: FnMut(Part, u64)> Worker<'_, F> {
         // All connections may have ended before their time.
         self.lane.end_at(now_ns);
         let (due, unsent) = self.lane.sent_late().unwrap_or_default();
+        let cpu_after = self.cpu_after.unwrap_or_else(|| self.cpu_time());
         let (parts, tally, reply_bytes) = self.lane.finish(now_ns).finish();
-        let cpu_after = self.cpu_after.unwrap_or_else(CpuTime::of_this_thread);
         Finished {
             parts,
             tally,
