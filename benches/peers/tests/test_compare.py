@@ -246,6 +246,14 @@ class Processes(unittest.TestCase):
         grew = weighed["resident_bytes_after"] - weighed["resident_bytes_before"]
         self.assertEqual(weighed["resident_bytes_per_connection"], grew / 50)
 
+    def test_a_load_looks_for_replies_unless_that_keeps_the_server_off_its_cpu(self) -> None:
+        server = Server("mine", (sys.executable, "-c", PING_SERVER, "{cpu}"))
+        with Running(server, self.cpu) as running:
+            for load_cpu, looks in ((1, "200us"), (0, "0s")):
+                load = Load(Path("corelane"), Cpus(0, load_cpu), 1.0, 1.0)
+                words = load.command(Shape(1, 1), None, running)
+                self.assertEqual(words[words.index("--busy-poll") + 1], looks)
+
     def round_of(self, body_bytes: int) -> dict[str, dict[str, Any] | str]:
         command = (sys.executable, "-c", PING_SERVER, "{cpu}")
         servers = [Server("mine", command), Server("gone", ("/nowhere/mine", "{cpu}"))]
