@@ -68,9 +68,16 @@ fn judge_numbers(run: &mut Run, number: usize, before: Before, (turn, left): (Tu
         .iter()
         .filter(|link| link.is_of(number) && link.closed.is_none());
     let open = open.count();
+    // What is pushed comes before what completes, and may close whom a reply is for.
+    let handled = std::mem::take(&mut run.shards[number].io_mut().handled);
+    let settings = run.settings(number);
+    let may_be_late =
+        |peer: &&usize| mesh::may_be_slow((&run.network, &run.state), settings, **peer);
+    let may_be_late = handled.iter().filter(may_be_late).count() as u64;
     let shard = &mut run.shards[number];
     assert_eq!(shard.connections(), open, "connections");
     let io = shard.io_mut();
+    io.told.maybe_late_replies += may_be_late;
     io.assert_buffers_are_back();
     let (reaped, told) = (io.reaped, io.told.clone());
     let counters = shard.counters();
@@ -81,7 +88,12 @@ fn judge_numbers(run: &mut Run, number: usize, before: Before, (turn, left): (Tu
     let works = reaped > 0 || puts_off || had_put_off || left == Left::Something;
     // Errands may be left to do, or have been.
     let may_work = works || left == Left::Maybe || run.state.mesh.is_used();
-    assert!((works..=may_work).contains(&turn.worked), "worked");
+    assert!(
+        (works..=may_work).contains(&turn.worked),
+        "shard {number} worked: {}, reaped {reaped}, puts off: {puts_off}, had put off: {had_put_off}, \
+         left: {left:?}, may work: {may_work}",
+        turn.worked
+    );
     // Those beyond a new limit stay.
     let open_max = run.settings(number).connections_max;
     assert!(

@@ -157,6 +157,8 @@ pub(crate) struct FakeIo {
     completions: VecDeque<Completion<Socket, Received>>,
     /// At most so many handlers were at work in this turn.
     pub(crate) handlers_peak: u64,
+    /// Whose handlers were done in this turn, and whose replies were not late by then.
+    pub(crate) handled: Vec<usize>,
     pub(crate) pending: Vec<Pending>,
     pub(crate) lent: Rc<Cell<usize>>,
     pub(crate) faults: Faults,
@@ -193,6 +195,7 @@ impl FakeIo {
             reaped: 0,
             completions: VecDeque::new(),
             handlers_peak: 0,
+            handled: Vec::new(),
             pending: Vec::new(),
             lent: Rc::default(),
             faults,

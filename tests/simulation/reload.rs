@@ -27,6 +27,8 @@ pub(crate) struct Rules {
 struct Revision {
     min: usize,
     max: usize,
+    /// It came to the end of those that there were. Others may have come since, in the same turn.
+    may_be_over: bool,
 }
 
 /// A shard as it was before a turn.
@@ -82,6 +84,7 @@ impl Rules {
             return Left::Nothing;
         }
         revision.max += slots_max;
+        revision.may_be_over |= revision.max >= before.slots;
         if !is_congested {
             revision.min += slots_max;
         }
@@ -89,7 +92,7 @@ impl Rules {
             self.end();
             return Left::Nothing;
         }
-        if revision.max >= before.slots || is_congested {
+        if revision.may_be_over || is_congested {
             return Left::Maybe;
         }
         Left::Something

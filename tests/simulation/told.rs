@@ -84,7 +84,6 @@ impl FakeIo {
             Completion::Handled { id, .. } => {
                 self.told.handlers_finished += 1;
                 let index = self.network.link_of(*id);
-                let may_be_slow = self.may_be_slow(index);
                 let may_have_reply = self.state.flows.borrow()[index].may_have_reply();
                 let link = &mut self.network.links[index];
                 link.life.handling = None;
@@ -96,7 +95,9 @@ impl FakeIo {
                     || link.broken_told.is_some()
                     || link.life.cancelled;
                 self.told.late_replies += u64::from(is_late);
-                self.told.maybe_late_replies += u64::from(!is_late && may_be_slow);
+                if !is_late {
+                    self.handled.push(index);
+                }
             }
         }
     }
