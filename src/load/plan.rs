@@ -173,7 +173,7 @@ impl Plan {
         let bytes = self
             .pipeline
             .checked_mul(4)
-            .map(|_| requests::window(self.pipeline))
+            .map(|_| requests::window(self.pipeline, body_bytes))
             .and_then(|window| window.checked_mul(session::request_bytes(body_bytes)))
             .and_then(|bytes| bytes.checked_mul(self.connections))
             .unwrap_or(usize::MAX);

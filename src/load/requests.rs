@@ -20,11 +20,19 @@ const POSITION_BYTES: usize = 4;
 
 /// How many requests a window has, for so many in flight: as many again may be given up and still
 /// be answered, without being taken for others.
-pub(super) fn window(pipeline: usize) -> usize {
-    (2 * pipeline).max(WINDOW_MIN).next_power_of_two()
+pub(super) fn window(pipeline: usize, body_bytes: usize) -> usize {
+    let window_min = if body_bytes < LARGE_BYTES {
+        WINDOW_MIN
+    } else {
+        1
+    };
+    (2 * pipeline).max(window_min).next_power_of_two()
 }
 
 const WINDOW_MIN: usize = 8;
+
+/// Of bodies this long no more are made than there must be, so that they stay in the caches.
+const LARGE_BYTES: usize = 4 * 1024;
 
 impl Requests {
     /// The requests of connection `number`, with so many in flight at most.
@@ -34,7 +42,7 @@ impl Requests {
         body_bytes: usize,
         pipeline: usize,
     ) -> Result<Requests, BodyTooLong> {
-        let window = window(pipeline);
+        let window = window(pipeline, body_bytes);
         let frame_bytes = HEADER_BYTES + body_bytes;
         let mut stream = Vec::with_capacity(window * frame_bytes);
         let mut body = vec![0; body_bytes];
@@ -154,7 +162,9 @@ mod tests {
                 assert!(bodies.insert(requests.body(request).to_vec()));
             }
         }
-        assert_eq!(bodies.len(), connections * window(pipeline));
+        assert_eq!(bodies.len(), connections * window(pipeline, 32));
+        // As many as may be in flight, and as many again that may be answered late.
+        assert_eq!(Requests::new(0, 1, 16_384, 1).unwrap().window(), 2);
         let short = Requests::new(0, 1, 1, 100).unwrap();
         let bodies: HashSet<&[u8]> = (0..256).map(|request| short.body(request)).collect();
         assert_eq!(bodies.len(), 256);

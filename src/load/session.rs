@@ -86,7 +86,7 @@ pub(super) fn request_bytes(body_bytes: usize) -> usize {
 impl Session {
     pub(super) fn new(number: usize, shape: Shape) -> Result<Session, BodyTooLong> {
         let requests = Requests::new(number, shape.code, shape.body_bytes, shape.pipeline)?;
-        let window = window(shape.pipeline);
+        let window = window(shape.pipeline, shape.body_bytes);
         Ok(Session {
             number,
             shape,

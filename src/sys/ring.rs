@@ -376,8 +376,9 @@ impl Ring {
         self.close_dropped();
         self.set_alarm(now_ns, until_ns);
         self.refill_submissions();
-        // While there is more to submit, nobody may sleep.
-        self.enter_for(u32::from(self.overflow.is_empty()))
+        // While there is more to submit, or something that the kernel told before, nobody may sleep.
+        let may_sleep = self.overflow.is_empty() && self.readiness.again() == 0;
+        self.enter_for(u32::from(may_sleep))
     }
 
     #[inline]

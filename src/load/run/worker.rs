@@ -19,12 +19,19 @@ use crate::load::tally::Tally;
 use crate::load::timeline::Part;
 use crate::load::usage::CpuTime;
 use crate::load::waiting::{Wait, Waiting};
-use crate::protocol::BodyTooLong;
+use crate::protocol::{BodyTooLong, HEADER_BYTES};
 use crate::sys::{Event, Received, Ring, Socket, Token, Wakeup, host};
 
 /// Longest wait for something to happen, in nanoseconds: the end of the run may be moved to an
 /// earlier time.
 const WAIT_MAX_NS: u64 = 50_000_000;
+
+/// Replies of at least so many bytes are received when it is their turn, as a shard does ...
+const LARGE_BYTES: usize = 8 * 1024;
+/// ... unless more than this may be in flight on a connection: then the kernel does better to fill
+/// buffers as they come. Measured with bodies of 16 KiB, in CPU a message: 30% less for 64 connections
+/// and 4 in flight, 25% more for 16 in flight.
+const BULK_BYTES: usize = 128 * 1024;
 
 /// A thread with its connections, before the run begins.
 pub(super) struct Connected {
@@ -132,6 +139,7 @@ impl Connected {
             lane,
             ring,
             sockets,
+            receives_large: receives_large(plan),
             spare: Vec::new(),
             waiting: Waiting::new(ns(plan.busy_poll)),
             looked: Duration::ZERO,
@@ -173,6 +181,11 @@ fn pin(plan: &Plan, number: usize) -> Result<(), LoadError> {
         what: "a thread cannot be pinned to its CPU",
         error: io::Error::last_os_error(),
     })
+}
+
+fn receives_large(plan: &Plan) -> bool {
+    let reply_bytes = HEADER_BYTES + plan.body_bytes;
+    reply_bytes >= LARGE_BYTES && plan.pipeline.saturating_mul(reply_bytes) <= BULK_BYTES
 }
 
 fn make_ring(connections: usize) -> Result<Ring, LoadError> {
@@ -219,6 +232,7 @@ struct Worker<'r, F> {
     ring: Ring,
     /// `None` once the connection has ended.
     sockets: Vec<Option<Socket>>,
+    receives_large: bool,
     /// Buffers to send from, to be used again.
     spare: Vec<Vec<u8>>,
     waiting: Waiting,
@@ -231,10 +245,19 @@ struct Worker<'r, F> {
 
 impl<F: FnMut(Part, u64)> Worker<'_, F> {
     fn receive_all(&mut self) {
-        for (index, socket) in self.sockets.iter().enumerate() {
-            if let Some(socket) = socket {
-                self.ring.receive(token(index), socket);
-            }
+        for index in 0..self.sockets.len() {
+            self.receive(index);
+        }
+    }
+
+    fn receive(&mut self, index: usize) {
+        let Some(socket) = &self.sockets[index] else {
+            return;
+        };
+        if self.receives_large {
+            self.ring.receive_large(token(index), socket);
+        } else {
+            self.ring.receive(token(index), socket);
         }
     }
 
@@ -321,9 +344,9 @@ impl<F: FnMut(Part, u64)> Worker<'_, F> {
     }
 
     fn received(&mut self, index: usize, result: io::Result<Received>, more: bool, now_ns: u64) {
-        let Some(socket) = &self.sockets[index] else {
+        if self.sockets[index].is_none() {
             return;
-        };
+        }
         match result {
             Ok(bytes) if bytes.is_empty() => return self.end(index, None, now_ns),
             Ok(bytes) => self.lane.received(index, &bytes, now_ns),
@@ -334,7 +357,7 @@ impl<F: FnMut(Part, u64)> Worker<'_, F> {
         if self.lane.is_closed(index) {
             self.drop_socket(index);
         } else if !more {
-            self.ring.receive(token(index), socket);
+            self.receive(index);
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::net::Shutdown;
+use std::time::{Duration, Instant};
 
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use socket2::SockRef;
@@ -73,6 +74,23 @@ fn what_one_buffer_does_not_hold_follows_and_so_does_the_end() {
     }
     assert_eq!(sizes, [NEAR_BYTES as usize, 1000, 0]);
     assert!(seen == all);
+}
+
+/// The kernel has told all that it will.
+#[test]
+fn nobody_sleeps_while_there_is_something_to_receive_again() {
+    let (mut ring, address) = ring();
+    let (mut client, socket) = connect(&mut ring, address);
+    let bytes = NEAR_BYTES as usize + 1000;
+    client.write_all(&vec![1; bytes]).unwrap();
+    has_arrived(&socket, bytes);
+    ring.receive_large(TOKEN, &socket);
+    assert_eq!(received(next(&mut ring)).len(), NEAR_BYTES as usize);
+    let began = Instant::now();
+    ring.wait(0, 30_000_000_000).unwrap();
+    assert!(began.elapsed() < Duration::from_secs(30));
+    assert!(!ring.has_completions());
+    assert_eq!(received(next(&mut ring)).len(), 1000);
 }
 
 /// A receive ends in front of an urgent byte, which is left out, though there is more behind it.
@@ -154,7 +172,7 @@ fn a_reset_is_the_last() {
     let (client, socket) = connect(&mut ring, address);
     ring.receive_large(TOKEN, &socket);
     SockRef::from(&client)
-        .set_linger(Some(std::time::Duration::ZERO))
+        .set_linger(Some(Duration::ZERO))
         .unwrap();
     drop(client);
     assert!(is_last(next(&mut ring), libc::ECONNRESET));
