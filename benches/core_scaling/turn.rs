@@ -128,7 +128,8 @@ impl Workload {
             .args(["--duration", &milliseconds(self.measured)])
             .args(["--threads", &threads.to_string()])
             .args(["--cpus", &list(&turned(&setup.load_cpus, index * threads))])
-            // Nor does it where it shares CPUs, and one count is to be compared with another.
+            // Where it shares CPUs with the shards it must not look for replies, and one count of shards
+            // is to be compared with another.
             .args(["--busy-poll", "0s"])
             .args(["--server-pid", &server.pid().to_string()]);
         command

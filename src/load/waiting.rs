@@ -1,13 +1,14 @@
 //! How a thread waits for what comes next: it looks for it, or it sleeps.
 //!
 //! Waking takes the kernel some microseconds, and 100 or more on a virtual machine, which then count
-//! as latency of the server, and on loopback it is the server's CPU that does the waking. So a thread that has a CPU of its
-//! own looks for a while before it sleeps, and is awake again as long before something is due.
+//! as latency of the server, and on loopback it is the server's CPU that does the waking. So a thread
+//! that has a CPU of its own looks for a while before it sleeps, and is awake again as long before
+//! something is due.
 
 /// How to wait, and until when at most.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Wait {
-    /// It is time for something.
+    /// It is due already.
     Not,
     Look {
         until_ns: u64,
