@@ -374,7 +374,8 @@ fn judge_deadlines(run: &mut Run, number: usize, served: &[usize]) {
         let link = &run.network.links[peer];
         let flow = &run.state.flows.borrow()[peer];
         // Frames that no handler gets are no silence, but leave no trace here.
-        let is_unknown = expected.bad_frames > 0 && !reply_errors;
+        let may_be_unseen = expected.bad_frames > 0 || flow.may_be_refused(link.received_bytes);
+        let is_unknown = may_be_unseen && !reply_errors;
         if is_unknown || may_be_flooded(link, flow) {
             continue;
         }

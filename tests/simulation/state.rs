@@ -151,21 +151,32 @@ impl Flow {
             .map_or(0, |last| self.requests[last].ends_at)
     }
 
-    /// Whether a handler is yet to get one of the whole frames in so many bytes.
-    pub(crate) fn has_unhandled(&self, received_bytes: usize) -> bool {
+    /// The whole frames in so many bytes that no handler has got.
+    fn unhandled(&self, received_bytes: usize) -> impl Iterator<Item = &model::Request> {
         let first = self.handled.map_or(0, |handled| handled + 1);
         self.requests[first..]
             .iter()
-            .take_while(|request| request.ends_at <= received_bytes)
+            .take_while(move |request| request.ends_at <= received_bytes)
+    }
+
+    /// Whether a handler is yet to get one of the whole frames in so many bytes.
+    pub(crate) fn has_unhandled(&self, received_bytes: usize) -> bool {
+        self.unhandled(received_bytes)
             .any(|request| request.is_seen && !request.may_overload)
     }
 
     /// The same of the very next frame: those that no handler gets take their turns unseen.
     pub(crate) fn has_next(&self, received_bytes: usize) -> bool {
-        let next = self.handled.map_or(0, |handled| handled + 1);
-        self.requests.get(next).is_some_and(|request| {
-            request.ends_at <= received_bytes && request.is_seen && !request.may_overload
-        })
+        self.unhandled(received_bytes)
+            .next()
+            .is_some_and(|request| request.is_seen && !request.may_overload)
+    }
+
+    /// Whether one of the whole frames in so many bytes may have been refused since the latest that a
+    /// handler got, as too many were at work.
+    pub(crate) fn may_be_refused(&self, received_bytes: usize) -> bool {
+        self.unhandled(received_bytes)
+            .any(|request| request.may_overload)
     }
 
     /// Whether another frame at this time is more than may come.
