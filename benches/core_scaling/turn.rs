@@ -128,8 +128,7 @@ impl Workload {
             .args(["--duration", &milliseconds(self.measured)])
             .args(["--threads", &threads.to_string()])
             .args(["--cpus", &list(&turned(&setup.load_cpus, index * threads))])
-            // Where it shares CPUs with the shards it must not look for replies, and one count of shards
-            // is to be compared with another.
+            // Beside shards it must not look for replies, and one place of the load is measured as another.
             .args(["--busy-poll", "0s"])
             .args(["--server-pid", &server.pid().to_string()]);
         command

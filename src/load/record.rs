@@ -104,7 +104,8 @@ pub struct Summary {
     /// With a rate: the share of the requests due in the measured time that were sent in it.
     pub sent_in_time: Option<f64>,
     /// CPU time of the load generator's threads for each message, in microseconds, without what they
-    /// spent on looking in vain for something to do.
+    /// spent on looking in vain for something to do: too little where others kept them off their CPUs
+    /// meanwhile, as `load_waited_seconds` tells.
     pub load_cpu_us_per_message: f64,
     /// How long those threads were ready to run while another had the CPU, in seconds; `None` if
     /// the kernel does not say.

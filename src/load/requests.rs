@@ -21,7 +21,7 @@ const POSITION_BYTES: usize = 4;
 /// How many requests a window has, for so many in flight: as many again may be given up and still
 /// be answered, without being taken for others.
 pub(super) fn window(pipeline: usize, body_bytes: usize) -> usize {
-    let window_min = if body_bytes < LARGE_BYTES {
+    let window_min = if body_bytes < LARGE_BODY_BYTES {
         WINDOW_MIN
     } else {
         1
@@ -32,7 +32,7 @@ pub(super) fn window(pipeline: usize, body_bytes: usize) -> usize {
 const WINDOW_MIN: usize = 8;
 
 /// Of bodies this long no more are made than there must be, so that they stay in the caches.
-const LARGE_BYTES: usize = 4 * 1024;
+pub(super) const LARGE_BODY_BYTES: usize = 8 * 1024;
 
 impl Requests {
     /// The requests of connection `number`, with so many in flight at most.

@@ -3,11 +3,10 @@
 use std::net::SocketAddr;
 
 use rustix::process::Signal;
-use rustix::thread::sched_getaffinity;
 use serde_json::Value;
 
 use crate::support::measured::{Measured, load, start_load};
-use crate::support::program::{serve, start, start_on_terminal, until};
+use crate::support::program::{allowed_cpu, serve, start, start_on_terminal, until};
 use crate::support::server::Server;
 
 /// Runs load for a short while, which must find nothing wrong, and whose figures must agree with
@@ -122,8 +121,7 @@ fn many_connections_are_served() {
 #[test]
 fn threads_are_pinned_where_it_says() {
     let (_server, address) = serve();
-    let allowed = sched_getaffinity(None).unwrap();
-    let cpu = (0..1024).find(|&cpu| allowed.is_set(cpu)).unwrap();
+    let cpu = allowed_cpu();
     let words = format!("--cpus {cpu} --threads 2 --connections 4 --duration 1h");
     let mut program = start_load(address, &words);
     // The threads besides the first, which only watches.

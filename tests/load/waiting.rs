@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::support::measured::{Measured, load, start_load};
-use crate::support::program::{serve, until};
+use crate::support::program::{allowed_cpu, serve, until};
 
 /// Requests a second.
 const RATE: u32 = 100;
@@ -77,9 +77,7 @@ fn who_does_not_look_sleeps_before_each_request() {
 #[test]
 fn a_thread_with_a_cpu_of_its_own_looks() {
     let (_server, address) = serve();
-    let cpu = rustix::thread::sched_getaffinity(None)
-        .map(|allowed| (0..1024).find(|&cpu| allowed.is_set(cpu)).unwrap())
-        .unwrap();
+    let cpu = allowed_cpu();
     for (words, busy_poll_seconds) in [
         (String::new(), 0.0),
         (format!("--cpus {cpu}"), 0.0002),

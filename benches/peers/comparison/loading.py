@@ -16,9 +16,6 @@ BODY_BYTES = 32
 PATIENCE_SECONDS = 60.0
 # Of the time, that other programs may keep one side off its CPU before it counts as disturbed.
 DISTURBED_SHARE = 0.01
-# How long a load with a CPU of its own looks for replies before it sleeps: longer than any server here
-# takes for one. So no server has to wake it, and no latency holds the time of that.
-BUSY_POLL = "200us"
 
 
 @dataclass(frozen=True)
@@ -62,7 +59,9 @@ class Load:
         words = [str(self.corelane), "load", server.address, "--json", "--threads", "1"]
         words += ["--connections", str(shape.connections), "--pipeline", str(shape.pipeline)]
         words += ["--body-size", str(shape.body_bytes), "--cpus", str(self.cpus.load)]
-        words += ["--busy-poll", BUSY_POLL if self.cpus.load != self.cpus.server else "0s"]
+        if self.cpus.load == self.cpus.server:
+            # By default it looks for replies before it sleeps, since it has a CPU by its words.
+            words += ["--busy-poll", "0s"]
         words += ["--duration", _time(self.seconds), "--warmup", _time(self.warmup_seconds)]
         words += ["--server-pid", str(server.pid)]
         return words if rate is None else [*words, "--rate", f"{rate:.0f}"]

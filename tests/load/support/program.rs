@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use rustix::thread::sched_getaffinity;
 
 /// How long a test waits for anything: generous, since it is only reached by a failure.
 pub(crate) const DEADLINE: Duration = Duration::from_mins(1);
@@ -199,6 +200,12 @@ impl Ended {
         }
         sentence
     }
+}
+
+/// A CPU that this process may run on.
+pub(crate) fn allowed_cpu() -> usize {
+    let allowed = sched_getaffinity(None).unwrap();
+    (0..1024).find(|&cpu| allowed.is_set(cpu)).unwrap()
 }
 
 /// Waits for what nobody announces.
